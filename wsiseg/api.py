@@ -14,7 +14,8 @@ from wsiseg.errors import SlideError, UsageError
 from wsiseg.geometry import Rect
 from wsiseg.limits import available_cores, available_memory
 from wsiseg.pipeline.options import RunOptions, SlideFailure, SlideResult, SlideTask
-from wsiseg.pipeline.start import DEFAULT_MODEL, RunConfig, start
+from wsiseg.pipeline.config import DEFAULT_MODEL, RunConfig
+from wsiseg.pipeline.start import start
 from wsiseg.runs import Runs
 from wsiseg.units import parse_bytes
 
