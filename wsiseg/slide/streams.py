@@ -1,0 +1,162 @@
+"""Sizes in the headers of compressed image streams, and whether a stream is whole, without decoding it."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from wsiseg.geometry import Size
+
+
+class BadStream(Exception):
+    """A segment's bytes are damaged; the text says how and follows "because"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a stream says of itself. `samples` 0: not said."""
+
+    size: Size
+    samples: int
+    jfif: bool = False
+    bits: int = 8
+    adobe: int = -1
+
+
+def jpeg_frame(data: Any) -> Frame:
+    """Frame header of a JPEG stream that ends with its end marker.
+
+    Raises:
+        BadStream: no frame, or a scan that was cut: decoders fill the rest with gray and say nothing.
+    """
+    view = bytes(data[:65536]) if len(data) > 65536 else bytes(data)
+    if view[:2] != b"\xff\xd8":
+        raise BadStream("it does not start like a JPEG stream")
+    at, size, samples, bits, jfif, adobe = 2, None, 0, 8, False, -1
+    end = len(data)
+    while True:
+        if at + 4 > end:
+            raise BadStream("its JPEG headers are cut")
+        head = bytes(data[at : at + 4])
+        if head[0] != 0xFF:
+            raise BadStream("its JPEG headers are garbled")
+        marker = head[1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            at += 2
+            continue
+        if marker == 0xD9:
+            raise BadStream("its JPEG stream has no scan")
+        length = head[2] << 8 | head[3]
+        if length < 2:
+            raise BadStream("its JPEG headers are garbled")
+        if marker == 0xDA:
+            break
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            body = bytes(data[at + 4 : at + 10])
+            if len(body) < 6:
+                raise BadStream("its JPEG headers are cut")
+            bits, height, width, samples = struct.unpack(">BHHB", body)
+            size = Size(height, width)
+        elif marker == 0xE0:
+            jfif = bytes(data[at + 4 : at + 9]) == b"JFIF\0"
+        elif marker == 0xEE and bytes(data[at + 4 : at + 9]) == b"Adobe":
+            tail = bytes(data[at + 15 : at + 16])
+            adobe = tail[0] if tail else -1
+        at += 2 + length
+    if size is None:
+        raise BadStream("its JPEG stream has no frame header")
+    if bits != 8:
+        raise BadStream(f"its JPEG stream has {bits}-bit samples")
+    _check_end(data, at)
+    return Frame(size, samples, jfif, bits, adobe)
+
+
+def _check_end(data: Any, scan: int) -> None:
+    """The end marker must follow the scan; writers pad with a few bytes after it."""
+    for tail in (64, 4096, len(data)):
+        start = max(scan, len(data) - tail)
+        if bytes(data[start:]).rfind(b"\xff\xd9") >= 0:
+            return
+    raise BadStream("its JPEG scan is cut: the end marker is missing")
+
+
+def jpeg2000_frame(data: Any) -> Frame:
+    """Size of a JPEG 2000 code stream, raw or in JP2 boxes.
+
+    Raises:
+        BadStream: no size segment, or a stream without its end marker.
+    """
+    head = bytes(data[:4096])
+    at = head.find(b"\xff\x4f\xff\x51")
+    if at < 0 or len(head) < at + 42:
+        raise BadStream("it does not start like a JPEG 2000 stream")
+    x1, y1, x0, y0, tw, th, tx, ty, samples = struct.unpack(">8IH", head[at + 8 : at + 42])
+    if x1 <= x0 or y1 <= y0 or tw == 0 or th == 0 or tx > x0 or ty > y0:
+        raise BadStream("its JPEG 2000 header is garbled")
+    if -(-(x1 - tx) // tw) * -(-(y1 - ty) // th) > 65535:
+        raise BadStream("its JPEG 2000 header claims more tiles than there can be")
+    if bytes(data[-64:]).rfind(b"\xff\xd9") < 0:
+        raise BadStream("its JPEG 2000 stream is cut: the end marker is missing")
+    return Frame(Size(y1 - y0, x1 - x0), samples, bits=(head[at + 42] & 0x7F) + 1 if len(head) > at + 42 else 8)
+
+
+def webp_frame(data: Any) -> Frame:
+    """Size of a WebP stream.
+
+    Raises:
+        BadStream: no WebP header, or fewer bytes than it says.
+    """
+    head = bytes(data[:30])
+    if len(head) < 30 or head[:4] != b"RIFF" or head[8:12] != b"WEBP":
+        raise BadStream("it does not start like a WebP stream")
+    if struct.unpack("<I", head[4:8])[0] + 8 > len(data) + 1:
+        raise BadStream("its WebP stream is cut")
+    kind = head[12:16]
+    if kind == b"VP8X":
+        width = 1 + int.from_bytes(head[24:27], "little")
+        height = 1 + int.from_bytes(head[27:30], "little")
+    elif kind == b"VP8L":
+        packed = int.from_bytes(head[21:25], "little")
+        width, height = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
+    elif kind == b"VP8 ":
+        width, height = (v & 0x3FFF for v in struct.unpack("<HH", head[26:30]))
+    else:
+        raise BadStream("its WebP stream has no image")
+    return Frame(Size(height, width), 0)
+
+
+def jpegxl_frame(data: Any) -> Frame:
+    """Size of a JPEG XL code stream, bare or in boxes.
+
+    Raises:
+        BadStream: no size header.
+    """
+    head = bytes(data[:65536])
+    at = 0
+    if head[:12] == b"\0\0\0\x0cJXL \r\n\x87\n":
+        at = head.find(b"\xff\x0a", head.find(b"jxlc") if b"jxlc" in head else max(0, head.find(b"jxlp")))
+    if at < 0 or head[at : at + 2] != b"\xff\x0a":
+        raise BadStream("it does not start like a JPEG XL stream")
+    bits = int.from_bytes(head[at + 2 : at + 18], "little")
+
+    def take(count: int) -> int:
+        nonlocal bits
+        value, bits = bits & ((1 << count) - 1), bits >> count
+        return value
+
+    def side(small: int) -> int:
+        return (take(5) + 1) * 8 if small else 1 + take((9, 13, 18, 30)[take(2)])
+
+    small = take(1)
+    height = side(small)
+    ratio = take(3)
+    if ratio:
+        num, den = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
+        width = height * num // den
+    else:
+        width = side(small)
+    return Frame(Size(height, width), 0)

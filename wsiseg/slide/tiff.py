@@ -1,0 +1,252 @@
+"""Opening a TIFF: which of its pages are the slide, which are its lower resolutions, and what it says of itself."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from wsiseg.errors import SlideError, UnsupportedSlide, WsisegError
+from wsiseg.geometry import Size
+from wsiseg.slide import limits
+from wsiseg.slide.level import Level, whole_downsample
+from wsiseg.slide.mpp import Mpp, from_aperio, from_imagej, from_ome, from_resolution, pick_mpp, rational
+from wsiseg.slide.pixels import photometric_name
+from wsiseg.slide.rawfile import CappedReader, RawFile
+from wsiseg.slide.tifflayout import TiffLayout, join_planes, split_strips
+from wsiseg.slide.tiffpage import compression_name, page_layout
+from wsiseg.slide.tiffsource import TiffSource
+
+# tifffile reports oddities by logging; without a handler they would land on stderr in the middle of a progress line.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What opening a file of any format gives."""
+
+    levels: tuple[Level, ...]
+    layout: str
+    compression: str
+    mpp: Mpp
+    warnings: tuple[str, ...] = ()
+    format: str = ""
+
+
+def open_tiff(file: RawFile, mpp: float | None) -> Opened:
+    """Open a TIFF.
+
+    Raises:
+        UnsupportedSlide, SlideError: with the reason.
+    """
+    try:
+        with tifffile.TiffFile(CappedReader(file), name=file.path) as tiff:
+            return _open(file, tiff, mpp)
+    except WsisegError:
+        raise
+    except RecursionError as error:
+        raise SlideError(file.path, "its TIFF structure refers to itself") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise SlideError(file.path, f"its TIFF structure is damaged ({reason[:160]})") from error
+
+
+def _open(file: RawFile, tiff: Any, mpp: float | None) -> Opened:
+    pages, warnings = _pages(file, tiff)
+    base = _base(file, tiff, pages, warnings)
+    page = pages[base]
+    layout = _channels(file, tiff, pages, base, warnings)
+    warnings += layout.oddities
+    depth = 8
+    source = TiffSource(file, split_strips(layout), depth)
+    if layout.bits > 8:
+        depth = _depth(source, layout)
+        warnings.append(f"{layout.bits}-bit samples of which {depth} bits are used; scaled to 8 bits by >> {depth - 8}")
+        source = TiffSource(file, split_strips(layout), depth)
+    levels = [_level(0, source.size, source)]
+    for name, other in _reduced(tiff, pages, base, page):
+        try:
+            lower = page_layout(file.path, other, name)
+            if _kin(layout, lower):
+                lower_source = TiffSource(file, split_strips(replace(lower, orientation=layout.orientation)), depth)
+                levels.append(_level(len(levels), source.size, lower_source))
+        except SlideError as error:
+            warnings.append(f"a lower resolution is not used: {error.reason}")
+    levels = [levels[0], *sorted(levels[1:], key=lambda x: -x.size.pixels)]
+    levels = [replace(x, index=i) for i, x in enumerate(levels)]
+    found = _mpp(tiff, page)
+    picked = pick_mpp(found, mpp)
+    return Opened(
+        levels=tuple(levels),
+        layout=_describe(layout),
+        compression=compression_name(layout.compression),
+        mpp=picked,
+        warnings=(*warnings, *picked.warnings),
+        format=_format(tiff),
+    )
+
+
+def _level(index: int, full: Size, source: TiffSource) -> Level:
+    down = 1 if index == 0 else whole_downsample(full, source.size)
+    return Level(index, source.size, down, source.ys, source.xs, source, source.scratch, source.layout.name)
+
+
+def _pages(file: RawFile, tiff: Any) -> tuple[list[Any], list[str]]:
+    """The top-level pages, up to the cap."""
+    pages: list[Any] = []
+    warnings: list[str] = []
+    seen: set[int] = set()
+    while len(pages) < limits.MAX_PAGES:
+        try:
+            page = tiff.pages[len(pages)]
+        except IndexError:
+            break
+        except Exception as error:
+            if not pages:
+                raise
+            warnings.append(f"pages after {len(pages)} cannot be read ({str(error)[:80]})")
+            break
+        if page.offset in seen:
+            warnings.append("its list of pages refers to itself")
+            break
+        seen.add(page.offset)
+        pages.append(page)
+    else:
+        warnings.append(f"only the first {limits.MAX_PAGES} pages are looked at")
+    if not pages:
+        raise SlideError(file.path, "its TIFF structure has no pages")
+    return pages, warnings
+
+
+def _base(file: RawFile, tiff: Any, pages: list[Any], warnings: list[str]) -> int:
+    """The index of the page that is the slide at full size: the first, unless a larger tiled one follows."""
+
+    def area(i: int) -> int:
+        return int(pages[i].imagelength) * int(pages[i].imagewidth)
+
+    first = pages[0]
+    tiled = [i for i, p in enumerate(pages) if p.is_tiled and not int(p.subfiletype or 0) & 5]
+    if tiled and (not first.is_tiled or tiff.is_scn):
+        largest = max(tiled, key=lambda i: (area(i), -i))
+        if area(largest) > area(0):
+            if not tiff.is_scn:
+                warnings.append(f"page {largest} is the slide; page 0 is a smaller picture")
+            return largest
+    return 0
+
+
+def _axes(tiff: Any) -> dict[str, int]:
+    """Axes longer than 1 of the first image by the file's own metadata (OME, ImageJ, tifffile); {} without such."""
+    if not (tiff.is_ome or tiff.is_imagej or tiff.is_shaped or tiff.is_qpi):
+        return {}
+    try:
+        series = tiff.series[0]
+        return {a: int(n) for a, n in zip(series.axes, series.shape, strict=True) if n > 1}
+    except Exception:
+        return {}
+
+
+def _channels(file: RawFile, tiff: Any, pages: list[Any], base: int, warnings: list[str]) -> TiffLayout:
+    """The layout of the slide, with gray pages joined to RGB where three of them are its channels."""
+    layout = page_layout(file.path, pages[base], f"page {base}")
+    others = {a: n for a, n in _axes(tiff).items() if a not in "YXS"}
+    if not others:
+        alike = [p for p in pages if p.hash == pages[base].hash]
+        plain = layout.samples == 1 and layout.bits >= 8 and layout.photometric == 1
+        if not (plain and len(pages) == len(alike) == 3 and layout.segment_bytes()):
+            return layout
+        others = {"C": 3}
+        warnings.append("three equal gray pages; read as red, green and blue")
+    elif list(others.values()) == [3] and layout.samples == 1:
+        if "C" in others and layout.photometric != 2:
+            warnings.append("three gray channels; read as red, green and blue")
+    else:
+        listed = ", ".join(f"{n} along {a}" for a, n in others.items())
+        raise UnsupportedSlide(file.path, f"it is a stack of planes ({listed}); one RGB or gray image is read")
+    if len(pages) < base + 3:
+        # ImageJ and "shaped" files can store all planes behind one page.
+        return _stacked(file, tiff, layout)
+    channels = [page_layout(file.path, pages[base + i], f"page {base + i}") for i in range(3)]
+    first = channels[0]
+    for other in channels[1:]:
+        same = (other.size, other.segment, other.bits, other.compression, other.samples, other.predictor)
+        if same != (first.size, first.segment, first.bits, first.compression, first.samples, first.predictor):
+            raise UnsupportedSlide(file.path, "its three gray pages are stored in different ways")
+    return join_planes(channels)
+
+
+def _stacked(file: RawFile, tiff: Any, layout: TiffLayout) -> TiffLayout:
+    """Three uncompressed gray planes stored one after another behind a single page."""
+    if layout.compression != 1 or layout.tiled or layout.rows != 1:
+        raise UnsupportedSlide(file.path, "its planes are not stored as pages")
+    plane = layout.segment_bytes()
+    start = int(layout.offsets[0])
+    if start + 3 * plane > file.size:
+        raise SlideError(file.path, f"three planes of {plane} bytes reach past the end of the file")
+    parts = [replace(layout, offsets=np.array([start + i * plane]), counts=np.array([plane])) for i in range(3)]
+    return join_planes(parts)
+
+
+def _reduced(tiff: Any, pages: list[Any], base: int, page: Any) -> list[tuple[str, Any]]:
+    """Pages and sub-images that could be lower resolutions, with their names."""
+    found: list[tuple[str, Any]] = []
+    try:
+        for i, sub in enumerate(page.pages or ()):
+            if i >= 64:
+                break
+            found.append((f"sub-image {i} of page {base}", sub))
+    except Exception:
+        found = []
+    for i, other in enumerate(pages):
+        if i != base and other.imagewidth < page.imagewidth and other.imagelength < page.imagelength:
+            found.append((f"page {i}", other))
+    return [(n, p) for n, p in found if isinstance(p, tifffile.TiffPage)]
+
+
+def _kin(full: TiffLayout, lower: TiffLayout) -> bool:
+    """Whether `lower` may be a lower resolution of `full`: the same kind of pixels and a whole ratio of sizes."""
+    same = (full.bits, full.kind, full.samples, full.tiled) == (lower.bits, lower.kind, lower.samples, lower.tiled)
+    return same and whole_downsample(full.size, lower.size) >= 2
+
+
+def _depth(source: TiffSource, layout: TiffLayout) -> int:
+    """Bits really used by samples of more than 8 bits: all of a small slide, else 64 segments spread over it."""
+    from wsiseg.slide.depth import used_bits
+
+    return used_bits(source, layout)
+
+
+def _mpp(tiff: Any, page: Any) -> list[tuple[str, float, float]]:
+    description = page.description if isinstance(page.description, str) else ""
+    x, y = rational(page.tags.valueof(282)), rational(page.tags.valueof(283))
+    unit = page.tags.valueof(296, 2)
+    found: list[tuple[str, float, float]] = []
+    first = tiff.pages[0].description
+    if tiff.is_ome and isinstance(first, str):
+        found += from_ome(first)
+    found += from_aperio(description)
+    if tiff.is_imagej:
+        return found + from_imagej(description, x, y)
+    return found + from_resolution(x, y, int(unit) if isinstance(unit, int) else 0)
+
+
+def _describe(layout: TiffLayout) -> str:
+    s = layout.segment
+    parts = [f"tiles of {s}" if layout.tiled else f"strips of {s.height} row{'s' * (s.height != 1)}"]
+    if layout.planar:
+        parts.append("planar")
+    bits = f"{layout.bits}-bit " if layout.bits != 8 else ""
+    parts.append(f"{bits}{photometric_name(layout.photometric)}")
+    return ", ".join(parts)
+
+
+def _format(tiff: Any) -> str:
+    names = {"svs": "Aperio SVS", "ndpi": "Hamamatsu NDPI", "scn": "Leica SCN", "philips": "Philips TIFF"}
+    names |= {"qpi": "Vectra QPTIFF", "ome": "OME-TIFF", "imagej": "ImageJ TIFF", "bif": "Ventana BIF"}
+    for flag, name in names.items():
+        if getattr(tiff, f"is_{flag}", False):
+            return name
+    return "BigTIFF" if tiff.is_bigtiff else "TIFF"

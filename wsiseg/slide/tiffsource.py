@@ -1,0 +1,152 @@
+"""Segments of one TIFF image as RGB: reads, decodes, converts, orients, and says exactly which one is damaged."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from wsiseg.errors import BadSegment
+from wsiseg.geometry import Size
+from wsiseg.slide import limits
+from wsiseg.slide.level import U8, Scratch, edges
+from wsiseg.slide.pixels import converter
+from wsiseg.slide.rawfile import RawFile
+from wsiseg.slide.segments import decoder, pread
+from wsiseg.slide.streams import BadStream
+from wsiseg.slide.tifflayout import TiffLayout
+
+I64 = npt.NDArray[np.int64]
+
+
+class TiffSource:
+    """A `SegmentSource` over one TIFF layout. Safe from several threads: it keeps no state but the file."""
+
+    def __init__(self, file: RawFile, layout: TiffLayout, depth: int = 8) -> None:
+        self.layout = layout
+        self._file = file
+        self._decode = decoder(file.path, layout)
+        self._convert = converter(file.path, layout, depth)
+        o = layout.orientation
+        self._transpose, self._flip_y, self._flip_x = o >= 5, o in (3, 4, 7, 8), o in (2, 3, 6, 7)
+        self._max_stored = limits.MAX_GROWTH * layout.segment_bytes() + limits.MAX_STORED_EXTRA
+
+    @property
+    def size(self) -> Size:
+        """Pixels as shown, after orientation."""
+        s = self.layout.size
+        return Size(s.width, s.height) if self._transpose else s
+
+    @property
+    def ys(self) -> I64:
+        """Segment edges down the shown image."""
+        return self._edges(self._transpose, self._flip_y)
+
+    @property
+    def xs(self) -> I64:
+        """Segment edges across the shown image."""
+        return self._edges(not self._transpose, self._flip_x)
+
+    def _edges(self, across: bool, flip: bool) -> I64:
+        stored = self.layout
+        length, step = (stored.size.width, stored.segment.width) if across else (stored.size.height, stored.segment.height)
+        e = edges(length, step)
+        return length - e[::-1] if flip else e
+
+    @property
+    def scratch(self) -> dict[str, int]:
+        """Bytes that one thread needs, by buffer."""
+        layout = self.layout
+        pixels = layout.segment.pixels
+        stored = int(min(self._max_stored, max(0, int(layout.counts.max(initial=0)))))
+        need = {"stored": stored, "decoded": layout.segment_bytes()}
+        plain = layout.samples == 3 and not layout.planar and layout.bits == 8 and layout.compression != 33003
+        if not plain:
+            need["rgb"] = pixels * 3
+            need["planes"] = pixels * layout.samples * (2 if layout.bits > 8 else 1)
+        if layout.planar:
+            need["decoded"] *= layout.planes
+        if layout.orientation != 1:
+            need["oriented"] = pixels * 3
+        if layout.photometric == 5 or layout.extra:
+            need["conversion"] = pixels * 16
+        return need
+
+    def stored(self, row: int, col: int) -> int:
+        p, q = self._place(row, col)
+        lay = self.layout
+        return sum(int(lay.counts[k * lay.rows * lay.cols + p * lay.cols + q]) for k in range(lay.planes))
+
+    def total_stored(self) -> int:
+        """Bytes of all segments in the file, as far as the header can be believed."""
+        return int(np.clip(self.layout.counts, 0, self._file.size).sum())
+
+    def read(self, row: int, col: int, scratch: Scratch) -> U8:
+        p, q = self._place(row, col)
+        lay = self.layout
+        height = min(lay.segment.height, lay.size.height - p * lay.segment.height)
+        width = min(lay.segment.width, lay.size.width - q * lay.segment.width)
+        try:
+            planes = self.samples(p, q, scratch)
+            if planes is None:
+                rgb = scratch.take("rgb", height * width * 3).reshape(height, width, 3)
+                rgb[:] = 255
+                return self._orient(rgb)
+            if any(a.shape[0] < height or a.shape[1] < width for a in planes):
+                got = planes[0].shape
+                raise BadStream(f"it decodes to {got[1]} x {got[0]} of {width} x {height} pixels")
+            rgb = self._convert([a[:height, :width] for a in planes], scratch)
+        except BadStream as error:
+            raise self._bad(p, q, str(error)) from error
+        except (MemoryError, RuntimeError, ValueError, IndexError, TypeError, OSError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise self._bad(p, q, f"it cannot be decoded ({reason[:120]})") from error
+        return self._orient(rgb)
+
+    def samples(self, p: int, q: int, scratch: Scratch) -> list[npt.NDArray[np.generic]] | None:
+        """Decoded samples of stored segment (p, q), one array [h, w, n] per plane; None where it is missing."""
+        lay = self.layout
+        at = [k * lay.rows * lay.cols + p * lay.cols + q for k in range(lay.planes)]
+        if all(lay.counts[i] == 0 for i in at):
+            return None
+        planes = []
+        for k, i in enumerate(at):
+            offset, count = int(lay.offsets[i]), int(lay.counts[i])
+            if count <= 0:
+                raise BadStream(f"channel {k} is missing" if count == 0 else "its byte count is negative")
+            if offset < 8 or offset + count > self._file.size:
+                raise BadStream(
+                    f"its {count} bytes at {offset} lie outside the file of {self._file.size} bytes"
+                )
+            if count > self._max_stored:
+                raise BadStream(f"its {count} bytes are too many for {lay.segment_bytes()} bytes of pixels")
+            data = pread(self._file.fd, offset, count, scratch.take("stored" if k == 0 else f"stored{k}", count))
+            plane = self._decode(data, p, q, scratch)
+            planes.append(plane if len(at) == 1 else plane.copy())
+        return planes
+
+    def _place(self, row: int, col: int) -> tuple[int, int]:
+        """The stored segment shown at (row, col)."""
+        rows, cols = self.layout.rows, self.layout.cols
+        if self._transpose:
+            rows, cols = cols, rows
+        if self._flip_y:
+            row = rows - 1 - row
+        if self._flip_x:
+            col = cols - 1 - col
+        return (col, row) if self._transpose else (row, col)
+
+    def _orient(self, rgb: U8) -> U8:
+        if self.layout.orientation == 1:
+            return rgb
+        if self._transpose:
+            rgb = rgb.transpose(1, 0, 2)
+        if self._flip_y:
+            rgb = rgb[::-1]
+        if self._flip_x:
+            rgb = rgb[:, ::-1]
+        return np.ascontiguousarray(rgb)
+
+    def _bad(self, p: int, q: int, why: str) -> BadSegment:
+        lay = self.layout
+        where = f"tile row {p}, column {q}" if lay.tiled else f"strip at row {p * lay.segment.height}"
+        return BadSegment(self._file.path, f"{where} of {lay.name} is damaged: {why}", "--on-bad-tile white goes on without it")
