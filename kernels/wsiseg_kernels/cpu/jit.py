@@ -1,0 +1,13 @@
+"""How every CPU kernel is compiled: on first use, kept on disc, without the GIL, IEEE arithmetic (no fast-math)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile with numba. Division by zero gives what the processor gives: the check would stop vectorisation."""
+    return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
