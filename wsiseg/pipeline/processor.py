@@ -161,7 +161,7 @@ class Processor:
         masks = []
         for index in range(len(self.session.spec.classes)):
             starts, lengths = join([panel[index].runs() for panel in panels])
-            runs = Runs(starts, lengths, size)
+            runs = Runs(starts, lengths, job.size)
             masks.append(clean(runs, min_area=job.settings.min_area, fill_holes=job.settings.fill_holes))
         if self.settings.tissue and not job.counts.get("tiles"):
             job.warnings.append("no tissue was found, so its mask is empty; --tissue none runs every tile")
