@@ -6,6 +6,7 @@ which batch came back first.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -102,18 +103,24 @@ class Collector(threading.Thread):
     def run(self) -> None:
         try:
             while (work := self._work.get()) is not None:
-                if not self._abort:
+                if self._abort:
+                    self._let_end(work)
+                else:
                     self._take(work)
-                elif work.slot is not None:
-                    self._session.wait(work.slot)  # nothing may still be running when the session is closed
         except BaseException as error:  # whatever it is, the others must be woken and the caller must see it
             self._abort.fail(error)
             while (work := self._work.get()) is not None:
-                if work.slot is not None:
-                    self._session.wait(work.slot)
+                self._let_end(work)
         finally:
             self._finisher.shutdown(wait=True, cancel_futures=bool(self._abort))
             self._results.put(None)
+
+    def _let_end(self, work: Work) -> None:
+        """Wait for a batch whose result nobody wants: nothing may still be running when the session is closed."""
+        if work.slot is not None:
+            # The first failure has been told already; a device that is gone fails every later batch in the same way.
+            with contextlib.suppress(Exception):
+                self._session.wait(work.slot)
 
     def _take(self, work: Work) -> None:
         probabilities: npt.NDArray[np.float32] | None = None
