@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
+from wsiseg.errors import BadSegment
 from wsiseg.slide.level import Scratch
 from wsiseg.slide.streams import BadStream
-from wsiseg.slide.tifflayout import TiffLayout
-from wsiseg.slide.tiffsource import TiffSource
 
 SAMPLED = 64
 
 
-def used_bits(source: TiffSource, layout: TiffLayout) -> int:
+def used_bits(
+    samples: Callable[[int, int, Scratch], Sequence[Any] | None], rows: int, cols: int, bits: int
+) -> int:
     """The declared bits when they are 10, 12 or 14; else the bits of the largest of the sampled values, at least 8.
 
     All segments of a slide of up to `SAMPLED` segments are looked at, else `SAMPLED` spread evenly over it: bounded
     work, and the same answer for every panel, budget and thread count.
+
+    Args:
+        samples: decodes segment (row, col) of a grid of rows x cols into arrays.
     """
-    if layout.bits in (10, 12, 14):
-        return layout.bits
-    stored = source.layout
-    total = stored.rows * stored.cols
+    if bits in (10, 12, 14):
+        return bits
+    total = rows * cols
     scratch = Scratch()
     largest = 0
     for k in range(min(total, SAMPLED)):
         index = k * total // min(total, SAMPLED)
         try:
-            planes = source.samples(index // stored.cols, index % stored.cols, scratch)
-        except (BadStream, RuntimeError, ValueError, MemoryError, IndexError, TypeError, OSError):
+            planes = samples(index // cols, index % cols, scratch)
+        except (BadStream, BadSegment, RuntimeError, ValueError, MemoryError, IndexError, TypeError, OSError):
             continue  # reported when the segment is read
         for plane in planes or ():
             largest = max(largest, int(np.max(plane, initial=0)))
-    return min(layout.bits, max(8, largest.bit_length()))
+    return min(bits, max(8, largest.bit_length()))

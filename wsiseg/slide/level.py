@@ -90,9 +90,14 @@ def edges(length: int, step: int) -> npt.NDArray[np.int64]:
 def whole_downsample(full: Size, size: Size) -> int:
     """The whole number by which `size` is a reduction of `full`, each side rounded down or up; 0 when there is none."""
     candidates = {round(full.width / size.width), round(full.height / size.height)}
-    if max(full.height, full.width) // max(size.height, size.width, 1) > 1 and min(size.height, size.width) < 8:
+    if (
+        max(full.height, full.width) // max(size.height, size.width, 1) > 1
+        and min(size.height, size.width) < 8
+    ):
         # A side of a few pixels does not tell the factor; the longer one does.
-        long_full, long = (full.width, size.width) if full.width >= full.height else (full.height, size.height)
+        long_full, long = (
+            (full.width, size.width) if full.width >= full.height else (full.height, size.height)
+        )
         candidates = {round(long_full / long)}
     for n in sorted(candidates):
         if n < 1:

@@ -9,8 +9,25 @@ from typing import Any
 
 # Scanners make 0.1 to 2 microns per pixel; reduced slides reach 20. What lies outside is a default of some program.
 PLAUSIBLE = (0.05, 20.0)
-MICRONS = {"µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometers": 1.0}
-MICRONS |= {"nm": 1e-3, "nanometer": 1e-3, "mm": 1e3, "millimeter": 1e3, "cm": 1e4, "centimeter": 1e4, "m": 1e6, "meter": 1e6}
+MICRONS = {
+    "µm": 1.0,
+    "μm": 1.0,
+    "um": 1.0,
+    "micron": 1.0,
+    "microns": 1.0,
+    "micrometer": 1.0,
+    "micrometers": 1.0,
+}
+MICRONS |= {
+    "nm": 1e-3,
+    "nanometer": 1e-3,
+    "mm": 1e3,
+    "millimeter": 1e3,
+    "cm": 1e4,
+    "centimeter": 1e4,
+    "m": 1e6,
+    "meter": 1e6,
+}
 MICRONS |= {"inch": 25400.0, "in": 25400.0, "pm": 1e-6, "å": 1e-4}
 
 

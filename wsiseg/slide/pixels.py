@@ -1,12 +1,12 @@
 """Samples of any supported kind to 8-bit RGB, by documented integer formulas.
 
-    gray              R = G = B = v; MINISWHITE first becomes 255 - v
-    1, 2, 4 bits      v * 255 / (2^bits - 1)
-    10 to 16 bits     v >> (depth - 8), where depth is the number of bits really used; larger values become 255
-    palette           the colour map's entry, its 16 bits >> 8
-    CMYK              round((255 - C) (255 - K) / 255), likewise M and Y
-    alpha             on white: unassociated round((v a + 255 (255 - a)) / 255); associated v + 255 - a
-    other extra samples are ignored
+gray              R = G = B = v; MINISWHITE first becomes 255 - v
+1, 2, 4 bits      v * 255 / (2^bits - 1)
+10 to 16 bits     v >> (depth - 8), where depth is the number of bits really used; larger values become 255
+palette           the colour map's entry, its 16 bits >> 8
+CMYK              round((255 - C) (255 - K) / 255), likewise M and Y
+alpha             on white: unassociated round((v a + 255 (255 - a)) / 255); associated v + 255 - a
+other extra samples are ignored
 """
 
 from __future__ import annotations
@@ -26,7 +26,16 @@ from wsiseg.slide.tifflayout import TiffLayout
 Array = npt.NDArray[Any]
 Convert = Callable[[Sequence[Array], Scratch], U8]
 
-PHOTOMETRIC = {0: "MINISWHITE", 1: "gray", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "CIELAB"}
+PHOTOMETRIC = {
+    0: "MINISWHITE",
+    1: "gray",
+    2: "RGB",
+    3: "palette",
+    4: "mask",
+    5: "CMYK",
+    6: "YCbCr",
+    8: "CIELAB",
+}
 PHOTOMETRIC |= {9: "ICCLAB", 10: "ITULAB", 32803: "CFA", 32844: "LogL", 32845: "LogLuv", 34892: "linear raw"}
 
 
@@ -45,22 +54,33 @@ def converter(path: str | os.PathLike[str], layout: TiffLayout, depth: int) -> C
     """
     photometric, samples = layout.photometric, layout.samples
     if layout.kind == "f":
-        raise UnsupportedSlide(path, f"pixels are {layout.bits}-bit floating point; 8 and 16-bit integers are read")
+        raise UnsupportedSlide(
+            path, f"pixels are {layout.bits}-bit floating point; 8 and 16-bit integers are read"
+        )
     if layout.kind == "i":
         raise UnsupportedSlide(path, f"pixels are signed {layout.bits}-bit integers; unsigned ones are read")
     if layout.bits > 16:
         raise UnsupportedSlide(path, f"pixels are {layout.bits}-bit integers; at most 16 bits are read")
     jpeg = layout.compression == 7
     aperio = layout.compression == 33003
-    if photometric == 6 and not jpeg and not aperio and layout.compression not in (33004, 33005, 34712, 50001, 34927):
+    if (
+        photometric == 6
+        and not jpeg
+        and not aperio
+        and layout.compression not in (33004, 33005, 34712, 50001, 34927)
+    ):
         raise UnsupportedSlide(path, "YCbCr pixels without JPEG compression are not read")
     base = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}.get(photometric)
     if base is None:
         raise UnsupportedSlide(path, f"{photometric_name(photometric)} pixels are not read")
     if samples < base:
-        raise UnsupportedSlide(path, f"{photometric_name(photometric)} needs {base} samples per pixel, not {samples}")
+        raise UnsupportedSlide(
+            path, f"{photometric_name(photometric)} needs {base} samples per pixel, not {samples}"
+        )
     if base == 1 and samples > 2:
-        raise UnsupportedSlide(path, f"gray pixels with {samples} samples are not read; RGB or one gray channel is")
+        raise UnsupportedSlide(
+            path, f"gray pixels with {samples} samples are not read; RGB or one gray channel is"
+        )
     if photometric == 3 and (layout.colormap is None or layout.bits > 8):
         raise UnsupportedSlide(path, "palette pixels without a usable colour map are not read")
     alpha = layout.extra[0] if samples == base + 1 and layout.extra else 0
@@ -83,7 +103,13 @@ def converter(path: str | os.PathLike[str], layout: TiffLayout, depth: int) -> C
     def convert(planes: Sequence[Array], scratch: Scratch) -> U8:
         height, width = planes[0].shape[:2]
         first = planes[0]
-        if len(planes) == 1 and first.shape[2] == 3 and base == 3 and first.dtype == np.uint8 and layout.bits == 8:
+        if (
+            len(planes) == 1
+            and first.shape[2] == 3
+            and base == 3
+            and first.dtype == np.uint8
+            and layout.bits == 8
+        ):
             return first if not aperio else _ycbcr(first)
         out: U8 = scratch.take("rgb", height * width * 3).reshape(height, width, 3)
         channels = [to_eight(p[..., 0]) for p in planes] if len(planes) > 1 else None

@@ -150,9 +150,7 @@ def seam_slots(plan: ReadPlan, rows: int) -> int:
     return min(plan.row_seams, rows // max(1, plan.unit - 2) + 3)
 
 
-def ring_bytes(
-    plan: ReadPlan, columns: tuple[int, int], rows: int, threads: int
-) -> list[tuple[str, int]]:
+def ring_bytes(plan: ReadPlan, columns: tuple[int, int], rows: int, threads: int) -> list[tuple[str, int]]:
     """(buffer, bytes) of a NetworkReader with `rows` rows of `columns`, decoded by `threads` threads."""
     width = columns[1] - columns[0]
     seam_cols = min(plan.col_seams, ceil_div(plan.col_seams * width, plan.network.width) + 1)

@@ -34,7 +34,9 @@ class DecodePool:
         self.lock = threading.Condition(threading.Lock())
         self._readers: list[Work] = []
         self._closed = False
-        self._workers = [threading.Thread(target=self._work, name=f"decode-{i}", daemon=True) for i in range(threads)]
+        self._workers = [
+            threading.Thread(target=self._work, name=f"decode-{i}", daemon=True) for i in range(threads)
+        ]
         for worker in self._workers:
             worker.start()
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from wsiseg_kernels.cpu import shrink
 
 from wsiseg.errors import BadSegment, SlideError
 from wsiseg.geometry import Size
@@ -16,6 +15,7 @@ from wsiseg.slide.level import U8, Level, Scratch
 from wsiseg.slide.plan import ReadPlan, assembles, seam_slots, unit_edges
 from wsiseg.slide.pool import DecodePool
 from wsiseg.slide.seams import Seams
+from wsiseg_kernels.cpu import shrink
 
 if TYPE_CHECKING:
     from wsiseg.slide.slide import Slide
@@ -191,13 +191,15 @@ class NetworkReader:
         row, col = divmod(unit, self._columns)
         y0, y1 = int(self._ys[row]), int(self._ys[row + 1])
         x0, x1 = int(self._xs[col]), int(self._xs[col + 1])
-        i0, j0 = row * self._plan.rows_per_unit, (self._first + col) * self._plan.cols_per_unit
+        i0 = row * self._plan.rows_per_unit
         i1 = min(self._level.rows, i0 + self._plan.rows_per_unit)
-        j1 = min(self._level.cols, j0 + self._plan.cols_per_unit)
+        # A panel's edge can leave out some of the unit's segments.
+        j0 = int(np.searchsorted(self._level.xs, x0, "right")) - 1
+        j1 = int(np.searchsorted(self._level.xs, x1, "left"))
         if not self._assembles or (i1 - i0 == 1 and j1 - j0 == 1):
             for i in range(i0, i1):
                 for j in range(j0, j1):
-                    self._place_segment(i, j, x0, x1, scratch)
+                    self._place(*self._segment(i, j, x0, x1, scratch))
         else:
             whole = scratch.take("unit", (y1 - y0) * (x1 - x0) * 3).reshape(y1 - y0, x1 - x0, 3)
             for i in range(i0, i1):
@@ -272,11 +274,6 @@ class NetworkReader:
         a, b = max(x0, x), min(x1, x + src.shape[1])
         return src[:, a - x : b - x], y, a
 
-    def _place_segment(self, i: int, j: int, x0: int, x1: int, scratch: Scratch) -> None:
-        src, y, x = self._segment(i, j, x0, x1, scratch)
-        if src.shape[1] > 0:
-            self._place(src, y, x)
-
     def _place(self, src: U8, y0: int, x0: int) -> None:
         """Shrink the whole network pixels of `src` into the ring and add its ragged edges to the seams."""
         r, size = self._r, self._plan.level_size
@@ -313,7 +310,11 @@ class NetworkReader:
             if r == 1:
                 np.copyto(out, part)
             else:
-                shrink(part, r, out)
+                # The kernel takes whole arrays; only cropped edges and the (small) result are copied.
+                small = out if out.flags.c_contiguous else np.empty(out.shape, np.uint8)
+                shrink(np.ascontiguousarray(part), r, small)
+                if small is not out:
+                    np.copyto(out, small)
             done += n
 
     def _repeat_edges(self, row: int) -> None:

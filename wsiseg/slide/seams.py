@@ -11,10 +11,10 @@ import threading
 
 import numpy as np
 import numpy.typing as npt
-from wsiseg_kernels.cpu import shrink_add
 
 from wsiseg.geometry import Size
 from wsiseg.slide.level import U8
+from wsiseg_kernels.cpu import shrink_add
 
 I64 = npt.NDArray[np.int64]
 U32 = npt.NDArray[np.uint32]
@@ -42,7 +42,11 @@ class Seams:
         inner = xs[1:-1]
         self._cols = np.unique(inner[inner % scale != 0] // scale)
         self._col_sums: U32 = np.zeros((rows if len(self._cols) else 1, len(self._cols), 3), np.uint32)
-        counts = np.minimum(size.width, (np.arange(width) + 1) * scale + self._x0) - np.arange(width) * scale - self._x0
+        counts = (
+            np.minimum(size.width, (np.arange(width) + 1) * scale + self._x0)
+            - np.arange(width) * scale
+            - self._x0
+        )
         self._width_counts = counts.astype(np.uint32)
 
     def add_row(self, src: U8, y0: int, x0: int) -> None:

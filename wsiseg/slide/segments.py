@@ -25,7 +25,15 @@ Array = npt.NDArray[Any]
 # decode(data, stored height, scratch) -> [h, w, samples]; h and w may fall short of the stored segment at the edges
 Decode = Callable[[Any, int, int, Scratch], Array]
 
-BYTE_CODECS: dict[int, str] = {5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd", 34926: "zstd"}
+BYTE_CODECS: dict[int, str] = {
+    5: "lzw",
+    8: "zlib",
+    32946: "zlib",
+    32773: "packbits",
+    34925: "lzma",
+    50000: "zstd",
+    34926: "zstd",
+}
 JPEG, JPEG2000, WEBP, JPEGXL = {7}, {33003, 33004, 33005, 34712}, {50001, 34927}, {50002, 52546}
 READ = {1, *BYTE_CODECS, *JPEG, *JPEG2000, *WEBP, *JPEGXL}
 
@@ -62,7 +70,11 @@ def _bytes(path: str | os.PathLike[str], layout: TiffLayout) -> Decode:
     if layout.predictor == 2 and layout.compression == 1:
         raise UnsupportedSlide(path, "a predictor without compression is not read")
     wide = bits in (8, 16, 32)
-    dtype = np.dtype(f"{layout.byteorder}{layout.kind}{bits // 8}") if wide else np.dtype(np.uint16 if bits > 8 else np.uint8)
+    dtype = (
+        np.dtype(f"{layout.byteorder}{layout.kind}{bits // 8}")
+        if wide
+        else np.dtype(np.uint16 if bits > 8 else np.uint8)
+    )
     if not wide and bits not in (1, 2, 4, 10, 12, 14):
         raise UnsupportedSlide(path, f"{bits}-bit samples are not read")
     row_bytes = layout.row_bytes
@@ -111,8 +123,14 @@ def _jpeg(path: str | os.PathLike[str], layout: TiffLayout) -> Decode:
         if samples == 3 and layout.photometric == 2 and not frame.jfif:
             colour = 2  # RGB stored as such, as Aperio does
         out = scratch.take("decoded", frame.size.pixels * samples)
-        out = out.reshape(frame.size.height, frame.size.width, samples) if samples > 1 else out.reshape(frame.size.height, -1)
-        got = imagecodecs.jpeg8_decode(data, tables=tables, colorspace=colour, outcolorspace=out_space, out=out)
+        out = (
+            out.reshape(frame.size.height, frame.size.width, samples)
+            if samples > 1
+            else out.reshape(frame.size.height, -1)
+        )
+        got = imagecodecs.jpeg8_decode(
+            data, tables=tables, colorspace=colour, outcolorspace=out_space, out=out
+        )
         return got.reshape(frame.size.height, frame.size.width, samples)
 
     return decode
@@ -127,7 +145,11 @@ def _image(layout: TiffLayout, decompress: Any, measure: Any) -> Decode:
         frame = measure(data)
         _fit(frame.size, frame.samples or samples, limit, samples)
         out = scratch.take("decoded", frame.size.pixels * samples * dtype.itemsize).view(dtype)
-        shape = (frame.size.height, frame.size.width, samples) if samples > 1 else (frame.size.height, frame.size.width)
+        shape = (
+            (frame.size.height, frame.size.width, samples)
+            if samples > 1
+            else (frame.size.height, frame.size.width)
+        )
         try:
             got = decompress(data, out=out.reshape(shape))
         except ValueError as error:

@@ -8,9 +8,10 @@ from pathlib import Path
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Size
 from wsiseg.slide.level import Level
+from wsiseg.slide.opened import Opened
 from wsiseg.slide.plan import ReadPlan, choose_level, plan_read
 from wsiseg.slide.rawfile import RawFile
-from wsiseg.slide.tiff import Opened, open_tiff
+from wsiseg.slide.tiff import open_tiff
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -71,10 +72,8 @@ class Slide:
 
 
 def slide_id(path: str | os.PathLike[str]) -> str:
-    """A slide's id: its file's name without the extension (both of .ome.tif and .ome.zarr)."""
-    name = Path(path).name
-    stem = Path(name).stem
-    return stem[:-4] if stem.lower().endswith(".ome") and len(stem) > 4 else stem
+    """A slide's id: its file's name without the extension."""
+    return Path(path).stem
 
 
 def open_slide(path: str | os.PathLike[str], *, mpp: float | None = None) -> Slide:
@@ -104,7 +103,9 @@ def open_slide(path: str | os.PathLike[str], *, mpp: float | None = None) -> Sli
         elif not head:
             raise SlideError(where, "is empty")
         else:
-            raise SlideError(where, "is not a TIFF, zarr, PNG or JPEG file (its first bytes are none of theirs)")
+            raise SlideError(
+                where, "is not a TIFF, zarr, PNG or JPEG file (its first bytes are none of theirs)"
+            )
         return Slide(where, file, opened)
     except BaseException:
         file.release()

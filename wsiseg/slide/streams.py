@@ -101,7 +101,9 @@ def jpeg2000_frame(data: Any) -> Frame:
         raise BadStream("its JPEG 2000 header claims more tiles than there can be")
     if bytes(data[-64:]).rfind(b"\xff\xd9") < 0:
         raise BadStream("its JPEG 2000 stream is cut: the end marker is missing")
-    return Frame(Size(y1 - y0, x1 - x0), samples, bits=(head[at + 42] & 0x7F) + 1 if len(head) > at + 42 else 8)
+    return Frame(
+        Size(y1 - y0, x1 - x0), samples, bits=(head[at + 42] & 0x7F) + 1 if len(head) > at + 42 else 8
+    )
 
 
 def webp_frame(data: Any) -> Frame:

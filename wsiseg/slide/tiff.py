@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ import tifffile
 from wsiseg.errors import SlideError, UnsupportedSlide, WsisegError
 from wsiseg.geometry import Size
 from wsiseg.slide import limits
+from wsiseg.slide.depth import used_bits
 from wsiseg.slide.level import Level, whole_downsample
-from wsiseg.slide.mpp import Mpp, from_aperio, from_imagej, from_ome, from_resolution, pick_mpp, rational
+from wsiseg.slide.mpp import from_aperio, from_imagej, from_ome, from_resolution, pick_mpp, rational
+from wsiseg.slide.opened import Opened
 from wsiseg.slide.pixels import photometric_name
 from wsiseg.slide.rawfile import CappedReader, RawFile
 from wsiseg.slide.tifflayout import TiffLayout, join_planes, split_strips
@@ -22,18 +24,6 @@ from wsiseg.slide.tiffsource import TiffSource
 
 # tifffile reports oddities by logging; without a handler they would land on stderr in the middle of a progress line.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
-
-
-@dataclass(frozen=True)
-class Opened:
-    """What opening a file of any format gives."""
-
-    levels: tuple[Level, ...]
-    layout: str
-    compression: str
-    mpp: Mpp
-    warnings: tuple[str, ...] = ()
-    format: str = ""
 
 
 def open_tiff(file: RawFile, mpp: float | None) -> Opened:
@@ -63,15 +53,19 @@ def _open(file: RawFile, tiff: Any, mpp: float | None) -> Opened:
     depth = 8
     source = TiffSource(file, split_strips(layout), depth)
     if layout.bits > 8:
-        depth = _depth(source, layout)
-        warnings.append(f"{layout.bits}-bit samples of which {depth} bits are used; scaled to 8 bits by >> {depth - 8}")
+        depth = used_bits(source.samples, source.layout.rows, source.layout.cols, layout.bits)
+        warnings.append(
+            f"{layout.bits}-bit samples of which {depth} bits are used; scaled to 8 bits by >> {depth - 8}"
+        )
         source = TiffSource(file, split_strips(layout), depth)
     levels = [_level(0, source.size, source)]
     for name, other in _reduced(tiff, pages, base, page):
         try:
             lower = page_layout(file.path, other, name)
             if _kin(layout, lower):
-                lower_source = TiffSource(file, split_strips(replace(lower, orientation=layout.orientation)), depth)
+                lower_source = TiffSource(
+                    file, split_strips(replace(lower, orientation=layout.orientation)), depth
+                )
                 levels.append(_level(len(levels), source.size, lower_source))
         except SlideError as error:
             warnings.append(f"a lower resolution is not used: {error.reason}")
@@ -165,7 +159,9 @@ def _channels(file: RawFile, tiff: Any, pages: list[Any], base: int, warnings: l
             warnings.append("three gray channels; read as red, green and blue")
     else:
         listed = ", ".join(f"{n} along {a}" for a, n in others.items())
-        raise UnsupportedSlide(file.path, f"it is a stack of planes ({listed}); one RGB or gray image is read")
+        raise UnsupportedSlide(
+            file.path, f"it is a stack of planes ({listed}); one RGB or gray image is read"
+        )
     if len(pages) < base + 3:
         # ImageJ and "shaped" files can store all planes behind one page.
         return _stacked(file, tiff, layout)
@@ -186,7 +182,9 @@ def _stacked(file: RawFile, tiff: Any, layout: TiffLayout) -> TiffLayout:
     start = int(layout.offsets[0])
     if start + 3 * plane > file.size:
         raise SlideError(file.path, f"three planes of {plane} bytes reach past the end of the file")
-    parts = [replace(layout, offsets=np.array([start + i * plane]), counts=np.array([plane])) for i in range(3)]
+    parts = [
+        replace(layout, offsets=np.array([start + i * plane]), counts=np.array([plane])) for i in range(3)
+    ]
     return join_planes(parts)
 
 
@@ -208,15 +206,13 @@ def _reduced(tiff: Any, pages: list[Any], base: int, page: Any) -> list[tuple[st
 
 def _kin(full: TiffLayout, lower: TiffLayout) -> bool:
     """Whether `lower` may be a lower resolution of `full`: the same kind of pixels and a whole ratio of sizes."""
-    same = (full.bits, full.kind, full.samples, full.tiled) == (lower.bits, lower.kind, lower.samples, lower.tiled)
+    same = (full.bits, full.kind, full.samples, full.tiled) == (
+        lower.bits,
+        lower.kind,
+        lower.samples,
+        lower.tiled,
+    )
     return same and whole_downsample(full.size, lower.size) >= 2
-
-
-def _depth(source: TiffSource, layout: TiffLayout) -> int:
-    """Bits really used by samples of more than 8 bits: all of a small slide, else 64 segments spread over it."""
-    from wsiseg.slide.depth import used_bits
-
-    return used_bits(source, layout)
 
 
 def _mpp(tiff: Any, page: Any) -> list[tuple[str, float, float]]:

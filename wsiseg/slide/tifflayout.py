@@ -104,9 +104,16 @@ def split_strips(layout: TiffLayout) -> TiffLayout:
     One huge strip would otherwise be held whole, and one-row strips would cost a read each. Left alone when the strips
     are already of a good height, compressed, or not contiguous.
     """
-    if layout.tiled or layout.compression != 1 or layout.segment.width * layout.segment_samples * layout.bits % 8:
+    if (
+        layout.tiled
+        or layout.compression != 1
+        or layout.segment.width * layout.segment_samples * layout.bits % 8
+    ):
         return layout
-    if VIRTUAL_ROWS // 2 <= layout.segment.height <= VIRTUAL_ROWS * 4 or layout.size.height <= VIRTUAL_ROWS // 2:
+    if (
+        VIRTUAL_ROWS // 2 <= layout.segment.height <= VIRTUAL_ROWS * 4
+        or layout.size.height <= VIRTUAL_ROWS // 2
+    ):
         return layout
     per_plane, height = layout.rows, layout.size.height
     offsets, counts = layout.offsets.reshape(-1, per_plane), layout.counts.reshape(-1, per_plane)

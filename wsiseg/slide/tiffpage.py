@@ -25,7 +25,9 @@ def page_layout(path: str | os.PathLike[str], page: Any, name: str) -> TiffLayou
     height, width = _integer(page.imagelength), _integer(page.imagewidth)
     limits.check_size(path, height, width)
     if _integer(page.imagedepth) > 1:
-        raise UnsupportedSlide(path, f"{name} is a volume of {page.imagedepth} planes; single planes are read")
+        raise UnsupportedSlide(
+            path, f"{name} is a volume of {page.imagedepth} planes; single planes are read"
+        )
     samples = _integer(page.samplesperpixel)
     if not 1 <= samples <= limits.MAX_SAMPLES:
         raise UnsupportedSlide(path, f"{name} has {samples} samples per pixel; 1 to 4 are read")
@@ -78,7 +80,9 @@ def page_layout(path: str | os.PathLike[str], page: Any, name: str) -> TiffLayou
         counts=counts[:count],
         tables=bytes(tables) if tables else None,
         header=bytes(header) if header else None,
-        oddities=() if 1 <= orientation <= 8 else (f"orientation {orientation} is not defined; taken as upright",),
+        oddities=()
+        if 1 <= orientation <= 8
+        else (f"orientation {orientation} is not defined; taken as upright",),
     )
 
 
@@ -108,7 +112,9 @@ def _sample_type(path: str | os.PathLike[str], page: Any, name: str) -> tuple[in
     bits = page.bitspersample
     if isinstance(bits, (tuple, list)):
         if len(set(bits)) != 1:
-            raise UnsupportedSlide(path, f"{name} has samples of {', '.join(map(str, bits))} bits; equal ones are read")
+            raise UnsupportedSlide(
+                path, f"{name} has samples of {', '.join(map(str, bits))} bits; equal ones are read"
+            )
         bits = bits[0]
     formats = set(_listed(page.sampleformat))
     if len(formats) > 1:
@@ -139,10 +145,23 @@ def _colormap(page: Any) -> Any:
 
 def compression_name(code: int) -> str:
     """What people call a TIFF compression."""
-    known = {1: "none", 2: "CCITT RLE", 3: "CCITT fax 3", 4: "CCITT fax 4", 5: "LZW", 6: "old-style JPEG", 7: "JPEG"}
+    known = {
+        1: "none",
+        2: "CCITT RLE",
+        3: "CCITT fax 3",
+        4: "CCITT fax 4",
+        5: "LZW",
+        6: "old-style JPEG",
+        7: "JPEG",
+    }
     known |= {8: "deflate", 32946: "deflate", 32773: "PackBits", 34925: "LZMA", 50000: "zstd", 34926: "zstd"}
     known |= {50001: "WebP", 34927: "WebP", 34712: "JPEG 2000", 33003: "JPEG 2000 (Aperio, YCbCr)"}
-    known |= {33004: "JPEG 2000 (Aperio)", 33005: "JPEG 2000 (Aperio, RGB)", 50002: "JPEG XL", 52546: "JPEG XL"}
+    known |= {
+        33004: "JPEG 2000 (Aperio)",
+        33005: "JPEG 2000 (Aperio, RGB)",
+        50002: "JPEG XL",
+        52546: "JPEG XL",
+    }
     if code in known:
         return known[code]
     try:

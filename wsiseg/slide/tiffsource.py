@@ -48,7 +48,11 @@ class TiffSource:
 
     def _edges(self, across: bool, flip: bool) -> I64:
         stored = self.layout
-        length, step = (stored.size.width, stored.segment.width) if across else (stored.size.height, stored.segment.height)
+        length, step = (
+            (stored.size.width, stored.segment.width)
+            if across
+            else (stored.size.height, stored.segment.height)
+        )
         e = edges(length, step)
         return length - e[::-1] if flip else e
 
@@ -119,7 +123,9 @@ class TiffSource:
                 )
             if count > self._max_stored:
                 raise BadStream(f"its {count} bytes are too many for {lay.segment_bytes()} bytes of pixels")
-            data = pread(self._file.fd, offset, count, scratch.take("stored" if k == 0 else f"stored{k}", count))
+            data = pread(
+                self._file.fd, offset, count, scratch.take("stored" if k == 0 else f"stored{k}", count)
+            )
             plane = self._decode(data, p, q, scratch)
             planes.append(plane if len(at) == 1 else plane.copy())
         return planes
@@ -149,4 +155,8 @@ class TiffSource:
     def _bad(self, p: int, q: int, why: str) -> BadSegment:
         lay = self.layout
         where = f"tile row {p}, column {q}" if lay.tiled else f"strip at row {p * lay.segment.height}"
-        return BadSegment(self._file.path, f"{where} of {lay.name} is damaged: {why}", "--on-bad-tile white goes on without it")
+        return BadSegment(
+            self._file.path,
+            f"{where} of {lay.name} is damaged: {why}",
+            "--on-bad-tile white goes on without it",
+        )
