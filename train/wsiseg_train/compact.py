@@ -24,6 +24,8 @@ class CompactUnet(nn.Module):
         decoder: widths of the decoder's levels, deepest first: `depth - 1` of them.
         depth: feature maps taken from the encoder, at 1/2, 1/4, ... 1/2**depth.
         convs: convolutions per decoder level.
+        shuffle: the head gives four values per half-resolution pixel, which a pixel shuffle lays out at full resolution: for
+            objects of a few pixels. Otherwise the logits are interpolated bilinearly.
         dropout: probability of dropping a channel before the head, in training.
     """
 
@@ -36,6 +38,7 @@ class CompactUnet(nn.Module):
         depth: int = 4,
         convs: int = 1,
         dropout: float = 0.0,
+        shuffle: bool = False,
         pretrained: bool = False,
     ) -> None:
         super().__init__()
@@ -52,7 +55,8 @@ class CompactUnet(nn.Module):
             previous = width
         self.blocks = nn.ModuleList(blocks)
         self.dropout = nn.Dropout2d(dropout)
-        self.head = nn.Conv2d(previous, outputs, 1)
+        self.shuffle = shuffle
+        self.head = nn.Conv2d(previous, outputs * 4, 3, padding=1) if shuffle else nn.Conv2d(previous, outputs, 1)
         nn.init.constant_(self.head.bias, -2.0)  # objects are rare: start from a low probability
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,7 +64,10 @@ class CompactUnet(nn.Module):
         y = features[-1]
         for skip, block in zip(features[-2::-1], self.blocks, strict=True):
             y = block(torch.cat([F.interpolate(y, scale_factor=2.0, mode="nearest"), skip], 1))
-        return F.interpolate(self.head(self.dropout(y)), scale_factor=2.0, mode="bilinear", align_corners=False)
+        y = self.head(self.dropout(y))
+        if self.shuffle:
+            return F.pixel_shuffle(y, 2)
+        return F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 def _conv(inputs: int, outputs: int) -> nn.Sequential:
