@@ -1,7 +1,9 @@
 """Area means: slide pixels to network pixels, exact and rounded half up.
 
-Rows are summed first, in whole vectors; then shifted copies of that line are added until each place holds the sum of
-its block, and the blocks' places are picked. Only the picking goes pixel by pixel.
+The rows of a block are summed first, in whole vectors; then shifted copies of that line are added until each place
+holds the sum of the `scale` pixels from it on, and the places of the blocks are picked. Only the picking goes pixel by
+pixel. Division is a multiplication by a rounded-up reciprocal, exact for the sums that occur (Granlund and Montgomery
+1994).
 """
 
 from __future__ import annotations
@@ -15,25 +17,29 @@ from .jit import kernel
 def shrink(src: U8, scale: int, out: U8) -> None:
     """Exact mean of every scale x scale block; see `reference.shrink`.
 
-    src uint8 [bh, bw, 3] C-contiguous; out uint8 [ceil(bh/scale), ceil(bw/scale), 3] C-contiguous.
+    src uint8 [bh, bw, 3]; out uint8 [ceil(bh/scale), ceil(bw/scale), 3], may be a window of a ring. The three values of
+    a pixel and the pixels of a row lie side by side in `out`; a `src` of which that is not so is copied.
     """
     bh, bw = src.shape[0], src.shape[1]
     if out.shape[0] != -(-bh // scale) or out.shape[1] != -(-bw // scale):
         raise ValueError(f"a {bw} x {bh} block over {scale} does not give {out.shape[1]} x {out.shape[0]}")
     if scale == 1:
         out[:] = src
-    elif scale in (2, 4, 8):
-        _shrink_power(src, scale, out)
-    else:
-        _shrink_any(src, 0, bh, 0, scale, out)
+        return
+    if not src.flags.c_contiguous:
+        src = np.ascontiguousarray(src)
+    _shrink(src.reshape(bh, bw * 3), scale, _lines(out))
 
 
 def shrink_add(src: U8, y0: int, x0: int, scale: int, sums: U32) -> None:
     """Add slide pixels to the sums of the network pixels they lie under; see `reference.shrink_add`.
 
-    src uint8 [bh, bw, 3] with its corner at (y0, x0) from the sums' origin; sums uint32 [R, w, 3].
+    src uint8 [bh, bw, 3] with its corner at (y0, x0) from the sums' origin (copied unless C-contiguous); sums uint32
+    [R, w, 3], the pixels of a row side by side.
     """
-    _shrink_add(src, y0, x0, scale, sums)
+    if not src.flags.c_contiguous:
+        src = np.ascontiguousarray(src)
+    _shrink_add(src.reshape(src.shape[0], src.shape[1] * 3), y0, x0, scale, _lines(sums))
 
 
 def shrink_finish(sums: U32, row: int, scale: int, height: int, width: int, out: U8) -> None:
@@ -41,114 +47,189 @@ def shrink_finish(sums: U32, row: int, scale: int, height: int, width: int, out:
 
     sums uint32 [R, w, 3]; (height, width) of the slide in slide pixels from the sums' origin; out uint8 [w, 3].
     """
-    _shrink_finish(sums, row, scale, height, width, out)
+    _shrink_finish(_lines(sums), row, scale, height, width, out.reshape(-1))
+
+
+def _lines(pixels: np.ndarray) -> np.ndarray:
+    """[h, w, 3] as [h, 3 w] on the same memory."""
+    if pixels.strides[1] != 3 * pixels.strides[2] or pixels.strides[2] != pixels.itemsize:
+        raise ValueError("the pixels of a row do not lie side by side")
+    return pixels.reshape(pixels.shape[0], pixels.shape[1] * 3)
 
 
 @kernel
-def _shrink_power(src, scale, out):  # type: ignore[no-untyped-def]
-    bh, bw = src.shape[0] // scale, src.shape[1] // scale
-    flat, result = src.reshape(src.shape[0], -1), out.reshape(out.shape[0], -1)
-    line = np.empty(flat.shape[1], np.uint16)
-    n = bw * scale * 3
-    for v in range(bh):
-        if scale == 2:
-            a, b = flat[2 * v], flat[2 * v + 1]
-            for i in range(n):
-                line[i] = np.uint16(a[i]) + np.uint16(b[i])
+def _add_rows(src, top, bottom, i0, i1, line):  # type: ignore[no-untyped-def]
+    """line[i0:i1] = the sum of rows top..bottom there, four rows to a pass."""
+    y, fresh = top, True
+    while y < bottom:
+        target = line[i0:i1]
+        if bottom - y >= 4:
+            a, b, c, d = src[y, i0:i1], src[y + 1, i0:i1], src[y + 2, i0:i1], src[y + 3, i0:i1]
+            if fresh:
+                for i in range(target.size):
+                    target[i] = (np.uint16(a[i]) + np.uint16(b[i])) + (np.uint16(c[i]) + np.uint16(d[i]))
+            else:
+                for i in range(target.size):
+                    target[i] += (np.uint16(a[i]) + np.uint16(b[i])) + (np.uint16(c[i]) + np.uint16(d[i]))
+            y += 4
+        elif bottom - y >= 2:
+            a, b = src[y, i0:i1], src[y + 1, i0:i1]
+            if fresh:
+                for i in range(target.size):
+                    target[i] = np.uint16(a[i]) + np.uint16(b[i])
+            else:
+                for i in range(target.size):
+                    target[i] += np.uint16(a[i]) + np.uint16(b[i])
+            y += 2
         else:
-            for part in range(0, scale, 4):
-                y = v * scale + part
-                a, b, c, d = flat[y], flat[y + 1], flat[y + 2], flat[y + 3]
-                if part == 0:
-                    for i in range(n):
-                        line[i] = (np.uint16(a[i]) + np.uint16(b[i])) + (np.uint16(c[i]) + np.uint16(d[i]))
-                else:
-                    for i in range(n):
-                        line[i] += (np.uint16(a[i]) + np.uint16(b[i])) + (np.uint16(c[i]) + np.uint16(d[i]))
-        target = result[v]
-        if scale == 2:
-            for i in range(n - 3):
-                line[i] += line[i + 3]
-            for u in range(bw):
-                for c in range(3):
-                    target[u * 3 + c] = (line[u * 6 + c] + 2) >> 2
-        elif scale == 4:
-            for i in range(n - 9):
-                line[i] += line[i + 3] + line[i + 6] + line[i + 9]
-            for u in range(bw):
-                for c in range(3):
-                    target[u * 3 + c] = (line[u * 12 + c] + 8) >> 4
-        else:
-            for i in range(n - 9):
-                line[i] += line[i + 3] + line[i + 6] + line[i + 9]
-            for u in range(bw):
-                for c in range(3):
-                    target[u * 3 + c] = (line[u * 24 + c] + line[u * 24 + 12 + c] + 32) >> 6
-    if bw < out.shape[1]:
-        _shrink_any(src, 0, bh * scale, bw, scale, out)
-    if bh < out.shape[0]:
-        _shrink_any(src, bh * scale, src.shape[0], 0, scale, out)
+            a = src[y, i0:i1]
+            if fresh:
+                for i in range(target.size):
+                    target[i] = a[i]
+            else:
+                for i in range(target.size):
+                    target[i] += a[i]
+            y += 1
+        fresh = False
 
 
 @kernel
-def _shrink_any(src, top, bottom, first, scale, out):  # type: ignore[no-untyped-def]
-    """Rows top..bottom of the source (top on a block's edge), network columns from `first` on."""
-    flat = src.reshape(src.shape[0], -1)
-    line = np.empty(flat.shape[1], np.uint32)
-    for v in range(top // scale, -(-bottom // scale)):
-        y0, y1 = v * scale, min(bottom, (v + 1) * scale)
-        line[:] = 0
-        for y in range(y0, y1):
-            row = flat[y]
-            for i in range(first * scale * 3, line.size):
-                line[i] += row[i]
-        for u in range(first, out.shape[1]):
-            x1 = min(src.shape[1], (u + 1) * scale)
-            n = np.uint32((y1 - y0) * (x1 - u * scale))
+def _add_columns(line, i0, i1, scale, total):  # type: ignore[no-untyped-def]
+    """total[i] = line[i] + line[i+3] + ... of `scale` pixels, for i in i0..i1; returns the line that holds it."""
+    count = i1 - i0
+    a, t = line[i0:], total[i0:i1]
+    if scale == 1:
+        return line
+    if scale == 2:
+        for i in range(count):
+            t[i] = a[i] + a[i + 3]
+        return total
+    if scale == 3:
+        for i in range(count):
+            t[i] = a[i] + a[i + 3] + a[i + 6]
+        return total
+    for i in range(count):
+        t[i] = a[i] + a[i + 3] + a[i + 6] + a[i + 9]
+    if scale == 8:
+        # From the left on, so that t[i + 12] is still a sum of four.
+        for i in range(count - 12):
+            t[i] += t[i + 12]
+        for i in range(max(count - 12, 0), count):
+            t[i] += a[i + 12] + a[i + 15] + a[i + 18] + a[i + 21]
+        return total
+    for k in range(4, scale):
+        b = line[i0 + 3 * k : i1 + 3 * k]
+        for i in range(count):
+            t[i] += b[i]
+    return total
+
+
+@kernel
+def _reciprocal(n):  # type: ignore[no-untyped-def]
+    """m for which x // n == (x * m) >> 40 for every x < 2**24 and 1 <= n <= 2**16."""
+    return (np.uint64(1 << 40) + np.uint64(n) - np.uint64(1)) // np.uint64(n)
+
+
+@kernel
+def _mean(total, n, m):  # type: ignore[no-untyped-def]
+    return np.uint8(((np.uint64(total) + (n >> np.uint64(1))) * m) >> np.uint64(40))
+
+
+@kernel
+def _shrink_lines(src, scale, out, line, total):  # type: ignore[no-untyped-def]
+    """The blocks of all rows; `line` and `total` in the type that holds the sums."""
+    whole = src.shape[1] // (3 * scale)
+    used = whole * scale * 3
+    for v in range(out.shape[0]):
+        top, bottom = v * scale, min(src.shape[0], (v + 1) * scale)
+        _add_rows(src, top, bottom, 0, src.shape[1], line)
+        target = out[v]
+        n = np.uint64((bottom - top) * scale)
+        m = _reciprocal(n)
+        if whole > 0:
+            sums = _add_columns(line, 0, used - 3 * (scale - 1), scale, total)
+            if scale == 2 and n == 4:
+                for u in range(whole):
+                    for c in range(3):
+                        target[u * 3 + c] = (sums[u * 6 + c] + 2) >> 2
+            elif scale == 4 and n == 16:
+                for u in range(whole):
+                    for c in range(3):
+                        target[u * 3 + c] = (sums[u * 12 + c] + 8) >> 4
+            else:
+                for u in range(whole):
+                    at = u * scale * 3
+                    for c in range(3):
+                        target[u * 3 + c] = _mean(sums[at + c], n, m)
+        rest = src.shape[1] // 3 - whole * scale
+        if rest > 0:
+            n = np.uint64((bottom - top) * rest)
+            m = _reciprocal(n)
             for c in range(3):
-                total = np.uint32(0)
-                for x in range(u * scale, x1):
-                    total += line[x * 3 + c]
-                out[v, u, c] = np.uint32(total + n // np.uint32(2)) // n
+                one = np.uint32(0)
+                for i in range(rest):
+                    one += line[used + i * 3 + c]
+                target[whole * 3 + c] = _mean(one, n, m)
+
+
+@kernel
+def _shrink(src, scale, out):  # type: ignore[no-untyped-def]
+    if scale <= 16:  # 256 x 255 fits
+        short = np.empty((2, src.shape[1]), np.uint16)
+        _shrink_lines(src, scale, out, short[0], short[1])
+    else:
+        long = np.empty((2, src.shape[1]), np.uint32)
+        _shrink_lines(src, scale, out, long[0], long[1])
 
 
 @kernel
 def _shrink_add(src, y0, x0, scale, sums):  # type: ignore[no-untyped-def]
-    rows, width = sums.shape[0], sums.shape[1]
-    j0, j1 = max(0, -x0), min(src.shape[1], width * scale - x0)
+    rows, width = sums.shape[0], sums.shape[1] // 3
+    j0, j1 = max(0, -x0), min(src.shape[1] // 3, width * scale - x0)
     if j1 <= j0:
         return
-    line = np.empty((src.shape[1], 3), np.uint32)
-    flat = line.reshape(-1)
-    i, bottom = max(0, -y0), src.shape[0]
-    while i < bottom:
+    line, total = np.empty(src.shape[1], np.uint32), np.empty(src.shape[1], np.uint32)
+    # Whole blocks are network columns u0..u1; what is left of them and right of them goes pixel by pixel.
+    u0, u1 = -(-(x0 + j0) // scale), (x0 + j1) // scale
+    first, stop = u0 * scale - x0, u1 * scale - x0
+    if u0 >= u1:
+        first, stop = j1, j1
+    i, end = max(0, -y0), src.shape[0]
+    while i < end:
         v = (y0 + i) // scale
-        end = min(bottom, (v + 1) * scale - y0)
-        flat[:] = 0
-        for k in range(i, end):
-            for j in range(j0, j1):
-                for c in range(3):
-                    line[j, c] += src[k, j, c]
+        below = min(end, (v + 1) * scale - y0)
+        _add_rows(src, i, below, j0 * 3, j1 * 3, line)
         target = sums[v % rows]
-        j = j0
-        while j < j1:
-            u = (x0 + j) // scale
-            stop = min(j1, (u + 1) * scale - x0)
+        if first < stop:
+            blocks = _add_columns(line, first * 3, stop * 3 - 3 * (scale - 1), scale, total)
+            part, source = target[u0 * 3 : u1 * 3], blocks[first * 3 : stop * 3]
+            if scale == 1:
+                for k in range(part.size):
+                    part[k] += source[k]
+            else:
+                for u in range(u1 - u0):
+                    for c in range(3):
+                        part[u * 3 + c] += source[u * scale * 3 + c]
+        for j in range(j0, j1 - (stop - first)):
+            at = j if j < first else j + stop - first
+            u = (x0 + at) // scale
             for c in range(3):
-                total = np.uint32(0)
-                for k in range(j, stop):
-                    total += line[k, c]
-                target[u, c] += total
-            j = stop
-        i = end
+                target[u * 3 + c] += line[at * 3 + c]
+        i = below
 
 
 @kernel
 def _shrink_finish(sums, row, scale, height, width, out):  # type: ignore[no-untyped-def]
     line = sums[row % sums.shape[0]]
     down = min(scale, height - row * scale)
-    for u in range(line.shape[0]):
-        n = np.uint32(down * min(scale, width - u * scale))
+    whole = min(line.size // 3, width // scale)
+    n = np.uint64(down * scale)
+    m = _reciprocal(n)
+    for i in range(whole * 3):
+        out[i] = _mean(line[i], n, m)
+    for u in range(whole, line.size // 3):
+        n = np.uint64(down * (width - u * scale))
+        m = _reciprocal(n)
         for c in range(3):
-            out[u, c] = np.uint32(line[u, c] + n // np.uint32(2)) // n
-            line[u, c] = 0
+            out[u * 3 + c] = _mean(line[u * 3 + c], n, m)
+    line[:] = 0

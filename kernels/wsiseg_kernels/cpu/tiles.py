@@ -25,7 +25,7 @@ def tissue_count(tile: U8, limit: int) -> int:
 
     tile uint8 [h, w, 3] C-contiguous RGB.
     """
-    return int(_tissue(tile, limit))
+    return int(_tissue(tile.reshape(tile.shape[0], -1), limit))
 
 
 @kernel
@@ -68,20 +68,32 @@ def _gather(ring, y0, x0, height, width, col0, fill, value, out):  # type: ignor
 
 
 @kernel
-def _tissue(tile, limit):  # type: ignore[no-untyped-def]
+def _is_tissue(r, g, b):  # type: ignore[no-untyped-def]
+    hi, lo = max(r, max(g, b)), min(r, min(g, b))
+    coloured = np.uint8(hi - lo) >= np.uint8(TISSUE_MIN_CHROMA)
+    return coloured & (hi >= np.uint8(TISSUE_MIN_BRIGHT)) & (lo <= np.uint8(TISSUE_MAX_DARK))
+
+
+@kernel
+def _tissue(lines, limit):  # type: ignore[no-untyped-def]
+    n = lines.shape[1] - 2
+    # Asked at every value whether a pixel begun there would be tissue, `starts` keeping the true ones: three times the
+    # work, but in whole vectors of bytes.
+    starts = np.zeros(lines.shape[1], np.uint8)
+    starts[::3] = 1
+    words = np.zeros((lines.shape[1] + 7) // 8, np.uint64)
+    found = words.view(np.uint8)
     count = 0
-    for y in range(tile.shape[0]):
+    for y in range(lines.shape[0]):
         if count >= limit:
             break
-        row = tile[y]
-        found = np.int32(0)
-        for x in range(row.shape[0]):
-            r, g, b = row[x, 0], row[x, 1], row[x, 2]
-            hi, lo = max(r, max(g, b)), min(r, min(g, b))
-            found += (
-                (np.uint8(hi - lo) >= np.uint8(TISSUE_MIN_CHROMA))
-                & (hi >= np.uint8(TISSUE_MIN_BRIGHT))
-                & (lo <= np.uint8(TISSUE_MAX_DARK))
-            )
-        count += found
+        row = lines[y]
+        for i in range(n):
+            found[i] = np.uint8(_is_tissue(row[i], row[i + 1], row[i + 2])) & starts[i]
+        some = np.uint64(0)
+        for i in range(words.size):
+            some |= words[i]
+        if some != 0:
+            for i in range(n):
+                count += found[i]
     return min(count, max(limit, 0))

@@ -56,7 +56,7 @@ def transitions_to_runs(x: I32, y: I32, x0: int, x1: int, height: int) -> Runs:
 
 @kernel
 def _find(band, row0, col0, scale, height, x0, x1, limit, inside, prev, out_x, out_y, count):  # type: ignore[no-untyped-def]
-    n, columns = band.shape
+    n = band.shape[0]
     state = inside.copy()
     # A network pixel of q quanta alone gives q * 4 * scale^2; clipped to what int32 and float32 hold exactly.
     alone = max(-1, min(QUANTA + 1, limit // (4 * scale * scale)))

@@ -1,7 +1,7 @@
 """The matrix of cases over which an implementation of the kernels must give the reference's bytes.
 
 Each case draws its inputs from a seeded generator, runs the reference and the implementation on copies of them, and
-compares everything that either may have written. `python tests/kernels/parity.py MODULE` runs the matrix over an
+compares everything that either may have written. `python tests/kernels/parity_matrix.py MODULE` runs the matrix over an
 implementation in a process of its own (the CUDA simulator needs one) and prints what failed as JSON.
 """
 
@@ -12,10 +12,12 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator
+
 from wsiseg_kernels import reference
 
 Case = Callable[[Any, Generator], None]
@@ -137,6 +139,11 @@ def shrinking(scale: int, bh: int, bw: int) -> Case:
         k.shrink(src, scale, out)
         reference.shrink(src, scale, want)
         same(out, want)
+        # Into a window of a larger array, from a window of a larger block.
+        ring = np.full((out.shape[0] + 2, out.shape[1] + 3, 3), 55, np.uint8)
+        k.shrink(np.pad(src, ((1, 1), (2, 1), (0, 0)))[1:-1, 2:-1], scale, ring[1:-1, 2:-1])
+        same(ring[1:-1, 2:-1], want)
+        assert (ring.sum() - want.sum(dtype=np.int64)) == 55 * (ring.size - want.size)
         # The same slide in four unaligned pieces.
         sums = np.zeros((out.shape[0] + 1, out.shape[1], 3), np.uint32)
         cut_y, cut_x = bh // 2, bw // 3
@@ -204,7 +211,7 @@ def transitions(scale: int, h: int, w: int, cut: tuple[int, int], kind: str, thr
         panels = [0, size[1] // 3, size[1] // 3, 2 * size[1] // 3 + 1, size[1]]
         strips = [
             stream(k, field, scale, size, threshold, [h - h // 2, h // 2], (a, b))
-            for a, b in zip(panels, panels[1:], strict=False)
+            for a, b in pairwise(panels)
             if a < b
         ]
         mask, part = np.zeros(size, np.uint8), np.zeros(size, np.uint8)

@@ -1,0 +1,38 @@
+"""The CPU kernels give the reference's bytes over the whole parity matrix, and every form has the same names."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from types import ModuleType
+
+import parity_matrix
+import pytest
+
+import wsiseg_kernels
+from wsiseg_kernels import cpu, reference
+
+
+@pytest.mark.parametrize("name", parity_matrix.CASES)
+def test_cpu_gives_the_bytes_of_the_reference(name: str) -> None:
+    parity_matrix.check(name, cpu)
+
+
+@pytest.mark.parametrize("module", [cpu, wsiseg_kernels], ids=["cpu", "package"])
+def test_every_form_has_the_reference_s_names_and_signatures(module: ModuleType) -> None:
+    assert module.__all__ == reference.__all__
+    for name in reference.__all__:
+        assert inspect.signature(getattr(module, name)) == inspect.signature(getattr(reference, name)), name
+
+
+def test_an_unknown_kernel_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'shrinc'"):
+        wsiseg_kernels.shrinc  # noqa: B018
+
+
+def test_importing_the_package_does_not_import_numba() -> None:
+    code = "import sys, wsiseg_kernels, wsiseg_kernels.reference; sys.exit('numba' in sys.modules)"
+    paths = [str(p) for p in wsiseg_kernels.__path__]
+    env_path = paths[0].rsplit("/", 1)[0]
+    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": env_path}).returncode == 0

@@ -1,0 +1,141 @@
+"""The memory plan: from sizes to a list of buffers that stays under the budget. Pure; no I/O, no defaults.
+
+Bounded memory rests on three things: every large buffer of a run is in the plan and is allocated from it; what is
+already resident (interpreter, libraries, the loaded model) is measured before planning and is part of it; and what a
+decoder or an encoder allocates for a moment has its own row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wsiseg.errors import BudgetError
+from wsiseg.tiling import Panel, TileGrid
+from wsiseg.units import format_bytes
+
+BYTES_PER_RUN = 64  # two transitions, start and length, their sorted copy, and about 20 digits
+MIN_RUNS_BYTES = 16 << 20
+READ_REASON = "read once: decoded, shrunk and kept only while tiles look at it"
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """One row of the plan: `count` arrays of `shape` and `dtype`, why, and whether it is free once the slide is read."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    itemsize: int
+    count: int
+    reason: str
+    reading: bool = False
+
+    @property
+    def bytes(self) -> int:
+        return math.prod(self.shape) * self.itemsize * self.count
+
+
+@dataclass(frozen=True)
+class ReadCost:
+    """What the reader of one slide needs.
+
+    Attributes:
+        unit_rows: network rows that one decode unit makes.
+        buffers: (columns, ring rows) -> (name, bytes) of every buffer of a reader of these network columns.
+    """
+
+    unit_rows: int
+    buffers: Callable[[tuple[int, int], int], list[tuple[str, int]]]
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """The buffers of one slide, and the panels and ring that follow from the budget."""
+
+    budget: int
+    resident: int
+    buffers: tuple[Buffer, ...]
+    panels: tuple[Panel, ...]
+    ring_rows: int
+
+    @property
+    def slide_bytes(self) -> int:
+        """What this slide adds to what is already resident."""
+        return sum(b.bytes for b in self.buffers)
+
+    @property
+    def total(self) -> int:
+        return self.resident + self.slide_bytes
+
+    @property
+    def max_runs(self) -> int:
+        """The most runs that the plan has room for."""
+        return next(b.bytes for b in self.buffers if b.name == "runs") // BYTES_PER_RUN
+
+
+def _buffers(
+    grid: TileGrid, panels: list[Panel], ring_rows: int, classes: int, read: ReadCost, runs: int, full_width: int
+) -> tuple[Buffer, ...]:
+    widest = max(panels, key=lambda p: p.c1 - p.c0)
+    columns = max(p.a1 - p.a0 for p in panels)
+    reading = [
+        Buffer(name, (size,), "uint8", 1, 1, READ_REASON, reading=True)
+        for name, size in read.buffers((widest.c0, widest.c1), ring_rows)
+        if size
+    ]
+    return (
+        *reading,
+        Buffer("accumulator", (classes, grid.tile, columns), "float32", 4, 1, "weighted sums of the rows that tiles still touch"),
+        Buffer("band", (classes, min(grid.stride, grid.size.height), columns), "float32", 4, 1, "finished probabilities on their way to runs"),
+        Buffer("columns", (classes, full_width), "uint8", 1, 1, "whether each slide column is inside a run"),
+        Buffer("runs", (runs // BYTES_PER_RUN, BYTES_PER_RUN), "uint8", 1, 1, "run-length mask, its objects and its digits"),
+    )
+
+
+def plan_memory(
+    grid: TileGrid, *, classes: int, read: ReadCost, resident: int, budget: int, reserve: int, full_width: int
+) -> MemoryPlan:
+    """The plan with the fewest panels, then the most read-ahead, that fits.
+
+    Args:
+        grid: the tile grid of the slide. classes: probability planes.
+        read: what the reader needs. resident: bytes already in use by the process tree, model included.
+        budget: bytes allowed in all. reserve: bytes kept free for the allocator's slack.
+        full_width: W of the slide in slide pixels; the state of open runs is kept per slide column.
+
+    Raises:
+        BudgetError: needed, budget, and the setting that would fit.
+    """
+    free = budget - resident - reserve
+    needed = grid.resident_rows()
+    runs = max(MIN_RUNS_BYTES, free // 8)
+
+    def attempt(count: int, ahead: int) -> MemoryPlan:
+        # A unit may begin only when all of its rows are free, so one more unit keeps the reader from stalling.
+        ring_rows = min(needed + read.unit_rows + ahead, grid.size.height + read.unit_rows)
+        panels = grid.panels(count)
+        buffers = _buffers(grid, panels, ring_rows, classes, read, runs, full_width)
+        return MemoryPlan(budget, resident, buffers, tuple(panels), ring_rows)
+
+    most = max(1, min(grid.x.count, 256))
+    ahead_choices = (grid.stride + read.unit_rows, read.unit_rows, 0)
+    for count in range(1, most + 1):
+        for ahead in ahead_choices:
+            plan = attempt(count, ahead)
+            if plan.slide_bytes <= free:
+                return plan
+    smallest, whole = attempt(most, 0), attempt(1, ahead_choices[0])
+    fits = resident + reserve + smallest.slide_bytes - runs + MIN_RUNS_BYTES
+    raise BudgetError(
+        f"the memory budget is too small: {format_bytes(fits)} needed at the least "
+        f"({format_bytes(resident)} for the program and the model), --memory allows {format_bytes(budget)}; "
+        f"give --memory {_round_up(fits)} or more ({_round_up(resident + reserve + whole.slide_bytes)} avoids panels), "
+        f"or a smaller --tile or --batch"
+    )
+
+
+def _round_up(count: int) -> str:
+    """Bytes as a --memory argument, rounded up to 50 MB."""
+    return f"{math.ceil(count / 50e6) * 50}MB"

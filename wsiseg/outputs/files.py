@@ -1,0 +1,56 @@
+"""Writing files so that a name never stands for half a result, and so that a failure is one line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from wsiseg.errors import OutputError
+
+
+@contextlib.contextmanager
+def output_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns an OSError while `path` is being written into an OutputError of one line."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{os.fspath(path)}: cannot be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A binary file that gets the name `path` when the block ends well, and vanishes when it does not.
+
+    It is written under a temporary name in the same folder, flushed to the disk, and renamed.
+
+    Raises:
+        OutputError: in one line, for whatever the system says (no such folder, not allowed, no space left).
+    """
+    target = Path(path)
+    partial = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
+    with output_errors(target):
+        if target.is_dir():
+            raise OutputError(f"{target}: is a folder; give the name of a file")
+        try:
+            with open(partial, "xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a small file whole or not at all.
+
+    Raises:
+        OutputError: see `atomic_file`.
+    """
+    with atomic_file(path) as file:
+        file.write(data)

@@ -1,0 +1,195 @@
+"""The collector: one thread that takes results in order, blends them, and turns finished rows into runs.
+
+It is the only one that touches an accumulator, and it goes through tiles in grid order, so sums do not depend on
+which batch came back first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+
+from wsiseg.backends.base import Session
+from wsiseg.errors import SlideError
+from wsiseg.pipeline.abort import Abort
+from wsiseg.pipeline.job import Begin, BeginPanel, Failed, PanelDone, RowDone, SlideDone, SlideJob, Tile, Work
+from wsiseg.pipeline.ledger import Ledger
+from wsiseg.pipeline.options import SlideFailure, SlideResult
+from wsiseg.pipeline.settings import ModelSettings
+from wsiseg.pipeline.transitions import ColumnRuns
+from wsiseg.tiling import Panel
+from wsiseg_kernels import cpu
+
+Outcome = SlideResult | SlideFailure
+
+
+class Blender:
+    """Weighted sums of one panel, and the band they become.
+
+    Memory bound: C x T x columns sums and C x S x columns finished probabilities, allocated once per panel.
+    """
+
+    def __init__(self, job: SlideJob, panel: Panel, classes: int, settings: ModelSettings) -> None:
+        grid = job.grid
+        self.job, self.panel, self._axis = job, panel, grid.y
+        columns = panel.a1 - panel.a0
+        self._weights = cpu.gaussian_weights(settings.tile)
+        self._den_y = cpu.denominator(grid.size.height, settings.tile, settings.stride)
+        self._den_x = cpu.denominator(grid.size.width, settings.tile, settings.stride)[panel.a0 : panel.a1]
+        self._sums = np.zeros((classes, settings.tile, columns), np.float32)
+        self._band = np.empty((classes, min(settings.stride, grid.size.height), columns), np.float32)
+        scale, width = job.settings.scale, job.size.width
+        x0, x1 = panel.x0 * scale, min(panel.x1 * scale, width)
+        self.columns = [ColumnRuns(x0, x1, job.size, scale, t, job.memory.max_runs) for t in settings.thresholds]
+
+    def add(self, tile: Tile, probability: npt.NDArray[np.float32]) -> None:
+        """Add the probabilities [C, T, T] of a tile."""
+        cpu.accumulate(self._sums, probability, self._weights, tile.y, tile.x - self.panel.a0, self.job.grid.size.height)
+
+    def finish(self, row: int) -> None:
+        """Make the rows final that no tile after this row of tiles touches."""
+        y0, y1 = self._axis.final(row)
+        if y0 == y1:
+            return
+        band = self._band[:, : y1 - y0]
+        since = time.perf_counter()
+        cpu.finish(self._sums, y0, y1, self._den_y[y0:y1], self._den_x, band)
+        since = self.job.spent("blend", since)
+        for columns, plane in zip(self.columns, band, strict=True):
+            if not columns.add(plane, y0, self.panel.a0):
+                raise SlideError(
+                    self.job.task.path,
+                    f"its mask has more than {self.job.memory.max_runs:,} runs, more than the memory plan has room for",
+                    "give a larger --memory, or a higher --threshold",
+                )
+        self.job.spent("runs", since)
+
+
+class Collector(threading.Thread):
+    """Blends what the feeder started, slide after slide, and puts a result or a failure per slide into `results`.
+
+    Args:
+        finish: makes a SlideResult of a job and its runs per class; runs in a thread of its own, so that objects of
+            one slide are sorted out while the next one is blended.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        settings: ModelSettings,
+        ledger: Ledger,
+        free: queue.SimpleQueue[int | None],
+        work: queue.SimpleQueue[Work | None],
+        results: queue.SimpleQueue[Outcome | None],
+        abort: Abort,
+        finish: Callable[[SlideJob, list[list[ColumnRuns]]], Outcome],
+    ) -> None:
+        super().__init__(name="wsiseg-collector", daemon=True)
+        self._session, self._settings, self._ledger = session, settings, ledger
+        self._free, self._work, self._results, self._abort, self._finish = free, work, results, abort, finish
+        self._job: SlideJob | None = None
+        self._blender: Blender | None = None
+        self._panels: list[list[ColumnRuns]] = []
+        self._failed = False
+        self._finisher = ThreadPoolExecutor(1, thread_name_prefix="wsiseg-finish")
+
+    def run(self) -> None:
+        try:
+            while (work := self._work.get()) is not None:
+                if self._abort:
+                    self._let_end(work)
+                else:
+                    self._take(work)
+        except BaseException as error:  # whatever it is, the others must be woken and the caller must see it
+            self._abort.fail(error)
+            while (work := self._work.get()) is not None:
+                self._let_end(work)
+        finally:
+            self._finisher.shutdown(wait=True, cancel_futures=bool(self._abort))
+            self._results.put(None)
+
+    def _let_end(self, work: Work) -> None:
+        """Wait for a batch whose result nobody wants: nothing may still be running when the session is closed."""
+        if work.slot is not None:
+            # The first failure has been told already; a device that is gone fails every later batch in the same way.
+            with contextlib.suppress(Exception):
+                self._session.wait(work.slot)
+
+    def _take(self, work: Work) -> None:
+        probabilities: npt.NDArray[np.float32] | None = None
+        index = 0
+        for entry in work.entries:
+            if isinstance(entry, Tile):
+                assert work.slot is not None
+                assert self._job is not None
+                since = time.perf_counter()
+                if probabilities is None:
+                    probabilities = self._session.wait(work.slot)
+                    since = self._job.spent("collector waits", since)
+                if self._blender is not None:
+                    self._blender.add(entry, probabilities[index])
+                    self._job.spent("blend", since)
+                index += 1
+            else:
+                self._mark(entry)
+        if work.slot is not None:
+            self._free.put(work.slot)
+
+    def _mark(self, entry: object) -> None:
+        match entry:
+            case Begin(job):
+                self._job, self._panels, self._failed = job, [], False
+            case BeginPanel(panel):
+                assert self._job is not None
+                if not self._failed:
+                    self._blender = Blender(self._job, panel, len(self._settings.thresholds), self._settings)
+            case RowDone(row):
+                if self._blender is not None:
+                    try:
+                        self._blender.finish(row)
+                    except SlideError as error:
+                        # The feeder does not know; what it still sends of this slide is let pass.
+                        self._fail(error)
+            case PanelDone():
+                if self._blender is not None:
+                    self._panels.append([c.close() for c in self._blender.columns])
+                    self._blender = None
+            case SlideDone():
+                job, panels = self._job, self._panels
+                self._job, self._panels = None, []
+                if job is not None and not self._failed:
+                    self._finisher.submit(self._result, job, panels)
+            case Failed(task, error, begun):
+                if not begun or not self._failed:
+                    failure = SlideFailure(task, str(error), type(error).__name__)
+                    if begun and self._job is not None:
+                        self._drop(failure)
+                    else:
+                        self._finisher.submit(self._results.put, failure)
+
+    def _fail(self, error: SlideError) -> None:
+        assert self._job is not None
+        self._failed = True
+        self._drop(SlideFailure(self._job.task, str(error), type(error).__name__))
+
+    def _drop(self, failure: SlideFailure) -> None:
+        assert self._job is not None
+        self._blender, self._panels = None, []
+        self._ledger.release(self._job.blend_bytes)
+        # Through the finisher, so that results keep the order of the slides.
+        self._finisher.submit(self._results.put, failure)
+
+    def _result(self, job: SlideJob, panels: list[list[ColumnRuns]]) -> None:
+        try:
+            self._results.put(self._finish(job, panels))
+        except BaseException as error:  # a thread of a pool would swallow it
+            self._abort.fail(error)
+        finally:
+            self._ledger.release(job.blend_bytes)

@@ -1,0 +1,73 @@
+"""The settings of a run as plain data, so that a job can send them to another process or node. Loads no runtime."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from wsiseg.pipeline.options import RunOptions
+from wsiseg.pipeline.settings import model_settings
+
+if TYPE_CHECKING:
+    from wsiseg.model.load import LoadedModel
+
+DEFAULT_MODEL = "glomeruli"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything a process needs to segment slides.
+
+    Attributes:
+        models: bundled names or files; several form an ensemble. weights: their shares, or () for equal ones.
+        tta: "none", "flips" or "d4". backend, device, precision: "auto" or a name.
+        memory: bytes for the process. threads: prefetch threads, and CPU threads of the runtime.
+        device_memory: bytes of GPU memory, or None.
+        options: what one slide depends on.
+    """
+
+    models: tuple[str, ...] = (DEFAULT_MODEL,)
+    weights: tuple[float, ...] = ()
+    tta: str = "none"
+    backend: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    memory: int = 2 << 30
+    threads: int = 1
+    device_memory: int | None = None
+    options: RunOptions = field(default_factory=RunOptions)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> RunConfig:
+        values = {**data, "options": RunOptions(**data["options"])}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    def load(self) -> LoadedModel:
+        """The model, flips and members inside.
+
+        Raises:
+            ModelError, UsageError: see `wsiseg.model.load.load_models`.
+        """
+        from wsiseg.model.load import load_models
+
+        return load_models(self.models, self.weights or None, self.tta)
+
+    def identity(self, model: LoadedModel, backend: str, precision: str) -> dict[str, Any]:
+        """Plain data of everything that the bytes of a result depend on, with names that people know."""
+        settings = model_settings(model.spec, self.options)
+        return {
+            "model": model.name,
+            "model digest": model.digest,
+            "tta": self.tta,
+            "backend": backend,
+            "precision": precision,
+            **self.options.identity(),
+            "tile": settings.tile,
+            "stride": settings.stride,
+            "threshold": list(settings.thresholds),
+            "tissue": "auto" if settings.tissue else "none",
+        }

@@ -1,0 +1,105 @@
+"""A slide on its way through the pipeline, and the entries that the feeder hands to the collector, in order."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from wsiseg.errors import WsisegError
+from wsiseg.geometry import Size
+from wsiseg.memory import MemoryPlan
+from wsiseg.pipeline.options import SlideTask
+from wsiseg.pipeline.settings import SlideSettings
+from wsiseg.slide import ReadPlan, Slide
+from wsiseg.tiling import Panel, TileGrid
+
+
+@dataclass
+class SlideJob:
+    """One open slide with its plans. `times` sums seconds per stage; `counts` counts tiles and pixels."""
+
+    task: SlideTask
+    slide: Slide
+    size: Size
+    settings: SlideSettings
+    read: ReadPlan
+    grid: TileGrid
+    memory: MemoryPlan
+    warnings: list[str]
+    started: float = field(default_factory=time.perf_counter)
+    times: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def read_bytes(self) -> int:
+        """The part of the plan that is free once the slide has been read."""
+        return sum(b.bytes for b in self.memory.buffers if b.reading)
+
+    @property
+    def blend_bytes(self) -> int:
+        """The part that is free once the runs are out."""
+        return self.memory.slide_bytes - self.read_bytes
+
+    def spent(self, stage: str, since: float) -> float:
+        """Add the time since `since` to a stage; returns now."""
+        now = time.perf_counter()
+        self.times[stage] = self.times.get(stage, 0.0) + now - since
+        return now
+
+    def count(self, what: str, number: int = 1) -> None:
+        self.counts[what] = self.counts.get(what, 0) + number
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    job: SlideJob
+
+
+@dataclass(frozen=True, slots=True)
+class BeginPanel:
+    panel: Panel
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """The next tile of the batch: origin in network pixels of the slide."""
+
+    y: int
+    x: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowDone:
+    """Every tile of this row of tiles has been handed over."""
+
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class PanelDone:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class SlideDone:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The slide cannot be done; what it had is dropped. `begun` says whether a Begin came before."""
+
+    task: SlideTask
+    error: WsisegError
+    begun: bool
+
+
+Entry = Begin | BeginPanel | Tile | RowDone | PanelDone | SlideDone | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A batch in flight (slot None: no tiles in it) and everything that happened up to its last tile, in order."""
+
+    slot: int | None
+    entries: list[Entry]

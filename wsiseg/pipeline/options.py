@@ -1,0 +1,85 @@
+"""What a person may set for a run, and what one slide becomes: frozen values that travel between threads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wsiseg.runs import Runs
+
+TISSUE_RULES = ("auto", "none")
+LEVELS = ("auto", "0")
+ON_BAD_TILE = ("fail", "white")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of a run; None takes the model spec's value.
+
+    Attributes:
+        tile: T in network pixels. overlap: share of T. batch: tiles per inference; 0 chooses.
+        scale: slide pixels per network pixel; goes before mpp. mpp: the slides' microns per pixel, over the files'.
+        threshold: a pixel is in the mask when its probability is greater.
+        min_area, fill_holes: in slide pixels.
+        tissue: "auto" or "none". level: "auto" uses a pyramid level that divides the scale, "0" full size only.
+        on_bad_tile: "fail" or "white". fast_jpeg: shrink JPEG in the DCT domain (not exact).
+    """
+
+    tile: int | None = None
+    overlap: float | None = None
+    batch: int = 0
+    scale: int | None = None
+    mpp: float | None = None
+    threshold: float | None = None
+    min_area: int | None = None
+    fill_holes: int | None = None
+    tissue: str | None = None
+    level: str = "auto"
+    on_bad_tile: str = "fail"
+    fast_jpeg: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        """Plain data of everything here that the result's bytes depend on (batch does not change them)."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "batch"}
+
+
+@dataclass(frozen=True)
+class SlideTask:
+    """One slide to do: its place in the manifest, its id in the CSV, and its file."""
+
+    index: int
+    id: str
+    path: str
+
+
+@dataclass(frozen=True)
+class SlideResult:
+    """A finished slide.
+
+    Attributes:
+        size: (H, W) in slide pixels. mpp: microns per pixel or None. scale: slide pixels per network pixel.
+        runs: one run-length mask per class, in the order of `classes`.
+        seconds: from opening to the last run. stats: figures for people and for `bench`.
+        warnings: what a person should know about this slide.
+    """
+
+    task: SlideTask
+    size: tuple[int, int]
+    mpp: float | None
+    scale: int
+    classes: tuple[str, ...]
+    runs: tuple[Runs, ...]
+    seconds: float
+    stats: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SlideFailure:
+    """A slide that could not be done: the line for people, and the kind of error (its class's name)."""
+
+    task: SlideTask
+    error: str
+    kind: str

@@ -1,0 +1,63 @@
+"""From plain settings to a processor that is ready: loads the model, opens a session, measures what is resident."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from wsiseg.backends import registry
+from wsiseg.backends.base import SessionOptions
+from wsiseg.model.load import LoadedModel
+from wsiseg.pipeline.config import RunConfig
+from wsiseg.pipeline.job import SlideJob
+from wsiseg.pipeline.processor import Processor
+from wsiseg.pipeline.settings import model_settings
+
+GPU_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Started:
+    """A processor, the model it runs, and what its results depend on."""
+
+    processor: Processor
+    model: LoadedModel
+    identity: dict[str, Any]
+
+    @property
+    def description(self) -> str:
+        return self.processor.session.description
+
+
+def _no_progress(job: SlideJob, share: float) -> None:
+    """Nobody wants to know."""
+
+
+@contextmanager
+def start(config: RunConfig, progress: Callable[[SlideJob, float], None] = _no_progress) -> Iterator[Started]:
+    """A processor for `config`, closed at the end.
+
+    Raises:
+        ModelError, UsageError, BudgetError.
+    """
+    model = config.load()
+    settings = model_settings(model.spec, config.options)
+    backend = config.backend
+    options = SessionOptions(settings.tile, 1, 1, config.threads, config.precision, config.device, config.device_memory)
+    if backend == "auto":
+        backend = registry.choose(model, options)
+    on_cpu = backend == "openvino" or not config.device.startswith(("auto", "cuda"))
+    # On a CPU a batch of one per stream is as fast as larger ones and takes the least memory; one slot more than there
+    # are streams is being filled while they work.
+    batch = config.options.batch or (1 if on_cpu else GPU_BATCH)
+    slots = config.threads + 2 if on_cpu else 3
+    options = dataclasses.replace(options, batch=batch, slots=slots)
+    session = registry.open_session(model, options, backend)
+    try:
+        processor = Processor(session, config.options, memory=config.memory, threads=config.threads, progress=progress)
+        yield Started(processor, model, config.identity(model, backend, session.precision))
+    finally:
+        session.close()

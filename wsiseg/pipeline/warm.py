@@ -1,0 +1,25 @@
+"""Have the kernels compiled and loaded before memory is measured and slides arrive."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wsiseg_kernels import cpu
+
+
+def warm_kernels(classes: int = 1) -> None:
+    """Call each kernel of the pipeline once, with the types that the pipeline uses, on a 4 x 4 grid."""
+    tile, rows = 4, 4
+    weights, den = cpu.gaussian_weights(tile), cpu.denominator(rows, tile, tile)
+    ring, out = np.zeros((rows, rows, 3), np.uint8), np.zeros((tile, tile, 3), np.uint8)
+    sums, band = np.zeros((classes, rows, rows), np.float32), np.zeros((classes, rows, rows), np.float32)
+    cpu.gather_tile(ring, -1, -1, rows, rows, 0, 0, 255, out)
+    cpu.tissue_count(out, 1)
+    cpu.accumulate(sums, np.ones((classes, tile, tile), np.float32), weights, 0, 0, rows)
+    cpu.finish(sums, 0, rows, den, den, band)
+    x, y = np.empty(64, np.int32), np.empty(64, np.int32)
+    inside, previous = np.zeros(8, np.uint8), np.zeros(rows, np.float32)
+    count = cpu.find_transitions(band[0], 0, 0, 2, 8, 8, 0, 8, 0.5, inside, previous, x, y, 0)
+    count = cpu.close_transitions(inside, 0, 8, x, y, count)
+    starts, lengths = cpu.transitions_to_runs(x[:count], y[:count], 0, 8, 8)
+    cpu.encode_runs(starts, lengths)
