@@ -41,7 +41,10 @@ class SegmentSource(Protocol):
         """
 
     def stored(self, row: int, col: int) -> int:
-        """Bytes that the segment takes in the file."""
+        """Bytes that the segment takes in the file; 0 when unknown."""
+
+    def total_stored(self) -> int:
+        """Bytes that all segments take in the file; 0 when unknown."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ import os
 from wsiseg.errors import UnsupportedSlide
 from wsiseg.units import format_bytes
 
-# A slide has at most this many pixels: 100 times the largest that scanners make.
-MAX_PIXELS = 10**12
+# A slide has at most this many pixels: ten times the largest that scanners make.
+MAX_PIXELS = 250 * 10**9
 # Longest side; a network coordinate and a run's column stay far within 32 bits.
 MAX_SIDE = 2_000_000
 # Bytes of one decoded tile or strip. It is held whole by every decoding thread.

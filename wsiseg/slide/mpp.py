@@ -47,7 +47,9 @@ def pick_mpp(found: list[tuple[str, float, float]], given: float | None) -> Mpp:
     warnings: list[str] = []
     for source, y, x in found:
         if not all(math.isfinite(v) and PLAUSIBLE[0] <= v <= PLAUSIBLE[1] for v in (y, x)):
-            warnings.append(f"{source} says {x:g} x {y:g} microns per pixel, which no slide has; not used")
+            warnings.append(
+                f"{source}: {x:g} x {y:g} microns per pixel is not plausible ({PLAUSIBLE[0]:g} to {PLAUSIBLE[1]:g}); not used"
+            )
             continue
         if max(x, y) > 1.05 * min(x, y):
             warnings.append(f"pixels are not square: {x:g} x {y:g} microns ({source}); their mean is used")

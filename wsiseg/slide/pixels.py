@@ -83,7 +83,7 @@ def converter(path: str | os.PathLike[str], layout: TiffLayout, depth: int) -> C
         )
     if photometric == 3 and (layout.colormap is None or layout.bits > 8):
         raise UnsupportedSlide(path, "palette pixels without a usable colour map are not read")
-    alpha = layout.extra[0] if samples == base + 1 and layout.extra else 0
+    alpha = alpha_kind(layout, base)
     shift = max(0, depth - 8) if layout.bits > 8 else 0
 
     def to_eight(v: Array) -> U8:
@@ -139,6 +139,18 @@ def converter(path: str | os.PathLike[str], layout: TiffLayout, depth: int) -> C
         return out
 
     return convert
+
+
+def alpha_kind(layout: TiffLayout, base: int) -> int:
+    """How the first extra sample is used: 1 associated alpha, 2 unassociated alpha, 0 not at all.
+
+    A fourth sample that nothing describes is taken as alpha, as Pillow and libtiff do.
+    """
+    if layout.samples <= base:
+        return 0
+    if not layout.extra:
+        return 2 if layout.samples == base + 1 and layout.bits >= 8 else 0
+    return layout.extra[0] if layout.extra[0] in (1, 2) else 0
 
 
 def _over_255(product: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.errors import UsageError
+from wsiseg.errors import UsageError, unknown_name
 from wsiseg.geometry import Size, ceil_div
 from wsiseg.slide.level import Level
 
@@ -73,24 +73,24 @@ def unit_edges(edges: npt.NDArray[np.int64], group: int) -> npt.NDArray[np.int64
     return np.append(picked, edges[-1])
 
 
-def choose_level(levels: tuple[Level, ...], scale: int, level: str, usable: frozenset[int]) -> Level:
-    """The smallest usable level whose down-sampling divides `scale`, or the full size when level is "0".
+def candidates(levels: tuple[Level, ...], scale: int, level: str) -> list[Level]:
+    """Levels that can be read for `scale`, best first; the last is the full size.
 
     Raises:
-        UsageError: unknown `level`.
+        UsageError: unknown `level`, or a scale below 1.
     """
+    if scale < 1:
+        raise UsageError(f"scale {scale} is not possible; it is a whole number of slide pixels, at least 1")
     if level == "0":
-        return levels[0]
+        return [levels[0]]
     if level != "auto":
-        raise UsageError(f"unknown level {level!r}; known: auto, 0")
-    fitting = [x for x in levels if x.downsample and scale % x.downsample == 0 and x.index in usable]
-    return max(fitting, key=lambda x: x.downsample, default=levels[0])
+        raise UsageError(unknown_name("level", level, ("auto", "0")))
+    fitting = [x for x in levels[1:] if x.downsample > 1 and scale % x.downsample == 0]
+    return [*sorted(fitting, key=lambda x: -x.downsample), levels[0]]
 
 
 def plan_read(slide: Size, level: Level, scale: int, stored: int) -> ReadPlan:
     """Plan reading `level` of a slide of size `slide` at `scale`; `stored` is the level's bytes in the file."""
-    if scale < 1:
-        raise UsageError(f"scale {scale} is not possible; it is a whole number of slide pixels, at least 1")
     remaining = scale // level.downsample if level.downsample else scale
     rows = _group(level.ys, remaining, max(1, level.segment.width))
     across = level.segment.width if level.cols > 1 else level.size.width

@@ -22,7 +22,7 @@ from wsiseg.slide.tifflayout import TiffLayout
 from wsiseg.slide.tiffpage import compression_name
 
 Array = npt.NDArray[Any]
-# decode(data, stored height, scratch) -> [h, w, samples]; h and w may fall short of the stored segment at the edges
+# decode(data, row, column, scratch) -> [h, w, samples]; h and w may fall short of the stored segment at the edges
 Decode = Callable[[Any, int, int, Scratch], Array]
 
 BYTE_CODECS: dict[int, str] = {
@@ -38,7 +38,7 @@ JPEG, JPEG2000, WEBP, JPEGXL = {7}, {33003, 33004, 33005, 34712}, {50001, 34927}
 READ = {1, *BYTE_CODECS, *JPEG, *JPEG2000, *WEBP, *JPEGXL}
 
 
-def decoder(path: str | os.PathLike[str], layout: TiffLayout, fast: int = 1) -> Decode:
+def decoder(path: str | os.PathLike[str], layout: TiffLayout) -> Decode:
     """The function that decodes segments of `layout`.
 
     Raises:
@@ -46,7 +46,10 @@ def decoder(path: str | os.PathLike[str], layout: TiffLayout, fast: int = 1) -> 
     """
     code = layout.compression
     if code not in READ:
-        raise UnsupportedSlide(path, f"{compression_name(code)} compression is not read")
+        name = compression_name(code)
+        raise UnsupportedSlide(
+            path, f"{name}{'' if name.endswith(str(code)) else ' compression'} is not read"
+        )
     if code in JPEG:
         return _jpeg(path, layout)
     if code in JPEG2000:
@@ -93,7 +96,7 @@ def _bytes(path: str | os.PathLike[str], layout: TiffLayout) -> Decode:
             raise BadStream(f"it decodes to {flat.size} of {need} bytes")
         flat = flat[:need]
         if not wide:
-            packed = imagecodecs.packints_decode(flat, dtype, bits, runlen=width * samples)
+            packed = imagecodecs.packints_decode(flat.tobytes(), dtype, bits, runlen=width * samples)
             return packed.reshape(-1, width, samples)
         values = flat.view(dtype).reshape(need // row_bytes, width, samples)
         if layout.predictor == 2:
@@ -177,7 +180,7 @@ def pread(fd: int, offset: int, count: int, buffer: U8) -> memoryview:
     Raises:
         BadStream: the file ends before.
     """
-    view = memoryview(buffer)[:count]
+    view = memoryview(buffer.data)[:count]
     done = 0
     while done < count:
         got = os.preadv(fd, [view[done:]], offset + done)

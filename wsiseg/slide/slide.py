@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Size
 from wsiseg.slide.level import Level
+from wsiseg.slide.levelcheck import mismatch
 from wsiseg.slide.opened import Opened
-from wsiseg.slide.plan import ReadPlan, choose_level, plan_read
+from wsiseg.slide.plan import ReadPlan, candidates, plan_read
 from wsiseg.slide.rawfile import RawFile
 from wsiseg.slide.tiff import open_tiff
 
@@ -34,16 +36,32 @@ class Slide:
         self.size: Size = opened.levels[0].size
         self.mpp, self.mpp_source = opened.mpp.value, opened.mpp.source
         self.format, self.layout, self.compression = opened.format, opened.layout, opened.compression
-        self.warnings = opened.warnings
+        self.warnings: tuple[str, ...] = opened.warnings
+        self._lock = threading.Lock()
+        self._checked: dict[int, bool] = {}
         self._file = file
         self._closed = False
 
     def plan(self, scale: int, level: str = "auto") -> ReadPlan:
-        """How to read this slide at `scale` slide pixels per network pixel; level "0" forces the full size."""
-        usable = frozenset(x.index for x in self.levels)
-        chosen = choose_level(self.levels, scale, level, usable)
-        total = getattr(chosen.source, "total_stored", None)
-        return plan_read(self.size, chosen, scale, total() if total else 0)
+        """How to read this slide at `scale` slide pixels per network pixel.
+
+        Args:
+            level: "auto" takes the smallest level whose down-sampling divides the scale and whose pixels match the full
+                size (compared once, at a few places); "0" reads the full size.
+        """
+        for candidate in candidates(self.levels, scale, level):
+            if candidate.index == 0 or self._matches(candidate):
+                break
+        return plan_read(self.size, candidate, scale, candidate.source.total_stored())
+
+    def _matches(self, level: Level) -> bool:
+        with self._lock:
+            if level.index not in self._checked:
+                why = mismatch(self.levels[0], level)
+                self._checked[level.index] = why is None
+                if why is not None:
+                    self.warnings += (f"level {level.index} ({level.size}) is not used: {why}",)
+            return self._checked[level.index]
 
     def retain(self) -> None:
         """Keep the file open for a reader."""

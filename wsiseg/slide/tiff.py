@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import tifffile
@@ -16,7 +16,7 @@ from wsiseg.slide.depth import used_bits
 from wsiseg.slide.level import Level, whole_downsample
 from wsiseg.slide.mpp import from_aperio, from_imagej, from_ome, from_resolution, pick_mpp, rational
 from wsiseg.slide.opened import Opened
-from wsiseg.slide.pixels import photometric_name
+from wsiseg.slide.pixels import alpha_kind, photometric_name
 from wsiseg.slide.rawfile import CappedReader, RawFile
 from wsiseg.slide.tifflayout import TiffLayout, join_planes, split_strips
 from wsiseg.slide.tiffpage import compression_name, page_layout
@@ -33,7 +33,7 @@ def open_tiff(file: RawFile, mpp: float | None) -> Opened:
         UnsupportedSlide, SlideError: with the reason.
     """
     try:
-        with tifffile.TiffFile(CappedReader(file), name=file.path) as tiff:
+        with tifffile.TiffFile(cast(IO[bytes], CappedReader(file)), name=file.path, _multifile=False) as tiff:
             return _open(file, tiff, mpp)
     except WsisegError:
         raise
@@ -58,6 +58,14 @@ def _open(file: RawFile, tiff: Any, mpp: float | None) -> Opened:
             f"{layout.bits}-bit samples of which {depth} bits are used; scaled to 8 bits by >> {depth - 8}"
         )
         source = TiffSource(file, split_strips(layout), depth)
+    if layout.samples > 3 or (layout.samples == 2 and layout.photometric < 4):
+        warnings += _extra_samples(layout)
+    missing = int(np.count_nonzero(layout.counts == 0))
+    if missing:
+        what = "tiles" if layout.tiled else "strips"
+        warnings.append(
+            f"{missing} of {len(layout.counts)} {what} are missing (byte count 0); they are white"
+        )
     levels = [_level(0, source.size, source)]
     for name, other in _reduced(tiff, pages, base, page):
         try:
@@ -81,6 +89,18 @@ def _open(file: RawFile, tiff: Any, mpp: float | None) -> Opened:
         warnings=(*warnings, *picked.warnings),
         format=_format(tiff),
     )
+
+
+def _extra_samples(layout: TiffLayout) -> list[str]:
+    base = {2: 3, 5: 4, 6: 3}.get(layout.photometric, 1)
+    if layout.samples <= base:
+        return []
+    kind = alpha_kind(layout, base)
+    if kind and layout.extra:
+        return ["transparent pixels are put on white"]
+    if kind:
+        return [f"sample {base + 1} of a pixel is not described; taken as transparency and put on white"]
+    return [f"{layout.samples - base} extra samples per pixel are ignored"]
 
 
 def _level(index: int, full: Size, source: TiffSource) -> Level:
@@ -132,10 +152,12 @@ def _base(file: RawFile, tiff: Any, pages: list[Any], warnings: list[str]) -> in
     return 0
 
 
-def _axes(tiff: Any) -> dict[str, int]:
+def _axes(file: RawFile, tiff: Any, pages: int) -> dict[str, int]:
     """Axes longer than 1 of the first image by the file's own metadata (OME, ImageJ, tifffile); {} without such."""
     if not (tiff.is_ome or tiff.is_imagej or tiff.is_shaped or tiff.is_qpi):
         return {}
+    if pages >= limits.MAX_PAGES:
+        raise UnsupportedSlide(file.path, f"it has {limits.MAX_PAGES} pages or more; one RGB or gray image is read")
     try:
         series = tiff.series[0]
         return {a: int(n) for a, n in zip(series.axes, series.shape, strict=True) if n > 1}
@@ -146,7 +168,7 @@ def _axes(tiff: Any) -> dict[str, int]:
 def _channels(file: RawFile, tiff: Any, pages: list[Any], base: int, warnings: list[str]) -> TiffLayout:
     """The layout of the slide, with gray pages joined to RGB where three of them are its channels."""
     layout = page_layout(file.path, pages[base], f"page {base}")
-    others = {a: n for a, n in _axes(tiff).items() if a not in "YXS"}
+    others = {a: n for a, n in _axes(file, tiff, len(pages)).items() if a not in "YXS"}
     if not others:
         alike = [p for p in pages if p.hash == pages[base].hash]
         plain = layout.samples == 1 and layout.bits >= 8 and layout.photometric == 1

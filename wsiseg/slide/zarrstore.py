@@ -57,9 +57,9 @@ def _open(path: str, node: Any, mpp: float | None) -> Opened:
     found: list[tuple[str, float, float]] = []
     warnings: list[str] = []
     if isinstance(node, zarr.Array):
-        names = getattr(node.metadata, "dimension_names", None) or node.attrs.get("_ARRAY_DIMENSIONS")
+        names: Any = getattr(node.metadata, "dimension_names", None) or node.attrs.get("_ARRAY_DIMENSIONS")
         arrays, label = [node], f"zarr v{node.metadata.zarr_format}"
-        labels = [str(n).lower() for n in names] if names and all(names) else []
+        labels = [str(n).lower() for n in names] if isinstance(names, (list, tuple)) and all(names) else []
     else:
         attributes = dict(node.attrs)
         holder = attributes.get("ome", attributes)
