@@ -196,7 +196,7 @@ def paint(
             if not tissue and first < 0:
                 for y in range(ya, yb):
                     for x in range(xa, xb):
-                        n = 2.2 * fine[y & MASK, x & MASK] + 1.5 * soft[y & MASK, x & MASK]
+                        n = 1.3 * fine[y & MASK, x & MASK] + 1.0 * soft[y & MASK, x & MASK]
                         out[y - y0, x - x0, 0] = int(240.5 + n)
                         out[y - y0, x - x0, 1] = int(237.5 + n)
                         out[y - y0, x - x0, 2] = int(241.5 + n)
@@ -205,8 +205,12 @@ def paint(
             for a in range(2):
                 for b in range(2):
                     ym, xm = (by + a) * BLOCK * mpp, (bx + b) * BLOCK * mpp
-                    wy = value_noise(seed + 21, ym / 170.0, xm / 170.0) + 2.2 * value_noise(seed + 23, ym / 900.0, xm / 900.0)
-                    wx = value_noise(seed + 22, ym / 170.0, xm / 170.0) + 2.2 * value_noise(seed + 24, ym / 900.0, xm / 900.0)
+                    wy = value_noise(seed + 21, ym / 170.0, xm / 170.0) + 2.2 * value_noise(
+                        seed + 23, ym / 900.0, xm / 900.0
+                    )
+                    wx = value_noise(seed + 22, ym / 170.0, xm / 170.0) + 2.2 * value_noise(
+                        seed + 24, ym / 900.0, xm / 900.0
+                    )
                     warp[a, b, 0] = (by + a) * BLOCK * step + 0.9 * wy
                     warp[a, b, 1] = (bx + b) * BLOCK * step + 0.9 * wx
             cy = 0.25 * (warp[0, 0, 0] + warp[0, 1, 0] + warp[1, 0, 0] + warp[1, 1, 0])
@@ -263,7 +267,7 @@ def paint(
                             break
                     level = fa + (fb - fa) * tx - threshold
                     if which < 0 and level <= 0:
-                        n = 2.2 * white + 1.5 * soft[y & MASK, x & MASK]
+                        n = 1.3 * white + 1.0 * soft[y & MASK, x & MASK]
                         out[y - y0, x - x0, 0] = int(240.5 + n)
                         out[y - y0, x - x0, 1] = int(237.5 + n)
                         out[y - y0, x - x0, 2] = int(241.5 + n)
@@ -275,7 +279,11 @@ def paint(
                         dy, dx = (y - g[0]) / g[2], (x - g[1]) / g[2]
                         # Lobes: a noise four times as coarse as the texture bends the tuft's edge.
                         lobe = value_noise(seed + 44, ym / 16.0, xm / 16.0) - 0.5
-                        tuft = (depth - (dy * g[9] + dx * g[10]) / (depth + 0.3)) / g[11] + 0.16 * lobe + 0.03 * cloud
+                        tuft = (
+                            (depth - (dy * g[9] + dx * g[10]) / (depth + 0.3)) / g[11]
+                            + 0.16 * lobe
+                            + 0.03 * cloud
+                        )
                         if rim < 3.0 + 2.0 * lobe + 0.5 * cloud + 14.0 * abs(g[9] + g[10]):
                             r, gr, b = 126.0, 34.0, 124.0
                         elif tuft > 1.0:
@@ -283,9 +291,15 @@ def paint(
                         else:
                             clump = value_noise(seed + 45, ym / 9.0, xm / 9.0)
                             loop = ramp(0.70, 0.84, clump + 0.08 * cloud)
-                            r, gr, b = mix(128.0, 160.0, clump), mix(34.0, 84.0, clump), mix(134.0, 164.0, clump)
+                            r, gr, b = (
+                                mix(128.0, 160.0, clump),
+                                mix(34.0, 84.0, clump),
+                                mix(134.0, 164.0, clump),
+                            )
                             r, gr, b = mix(r, 206.0, loop), mix(gr, 182.0, loop), mix(b, 210.0, loop)
-                            n = (1 - loop) * dot(seed + 41, (ym + 6 * lobe) / 7.5, (xm + 8 * clump) / 7.5, 0.75, 0.31)
+                            n = (1 - loop) * dot(
+                                seed + 41, (ym + 6 * lobe) / 7.5, (xm + 8 * clump) / 7.5, 0.75, 0.31
+                            )
                             r, gr, b = mix(r, 88.0, n), mix(gr, 36.0, n), mix(b, 116.0, n)
                     else:
                         v, u = va + (vb - va) * tx, ua + (ub - ua) * tx
@@ -302,7 +316,9 @@ def paint(
                                 d2, d1, lumen = d1, q2, cand[k, 5]
                             elif q2 < d2:
                                 d2 = q2
-                        wall = 0.5 * (np.sqrt(d2) - np.sqrt(d1)) * TUBULE_UM + 0.8 * cloud  # microns to the wall
+                        wall = (
+                            0.5 * (np.sqrt(d2) - np.sqrt(d1)) * TUBULE_UM + 0.8 * cloud
+                        )  # microns to the wall
                         # The lumen's share of the tubule: closed, lilac, or open and nearly white.
                         edge = 10.0 + 26.0 * max(0.0, 0.45 - lumen) + 2.5 * cloud
                         if wall < 1.2:

@@ -44,7 +44,11 @@ class Scene:
 
     def _field(self, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
         field: np.ndarray = paint.sample_tissue(
-            self.seed, ys.astype(np.float64), xs.astype(np.float64), *map(float, (self.size.height, self.size.width)), self.mpp
+            self.seed,
+            ys.astype(np.float64),
+            xs.astype(np.float64),
+            *map(float, (self.size.height, self.size.width)),
+            self.mpp,
         )
         return field
 
@@ -83,7 +87,9 @@ class Scene:
                     continue
                 points = np.array([y, x]) + around * radius * 1.15
                 if any(
-                    paint.tissue_field(self.seed, py, px, float(self.size.height), float(self.size.width), self.mpp)
+                    paint.tissue_field(
+                        self.seed, py, px, float(self.size.height), float(self.size.width), self.mpp
+                    )
                     <= self.threshold
                     for py, px in points
                 ):
@@ -152,4 +158,6 @@ def _noise_tables(rng: np.random.Generator, mpp: float) -> tuple[np.ndarray, np.
     soft: Any = np.fft.ifft2(np.fft.fft2(rng.standard_normal((n, n))) * low).real
     soft = (soft / soft.std()).clip(-2.5, 2.5)
     # Quantised, so that the last bits of a Fourier transform on another machine do not matter.
-    return np.round(fine * 64).astype(np.float32) / 64, np.round(soft * 64).astype(np.float32) / 64 * np.float32(0.6)
+    return np.round(fine * 64).astype(np.float32) / 64, np.round(soft * 64).astype(
+        np.float32
+    ) / 64 * np.float32(0.6)
