@@ -81,11 +81,14 @@ def run(config: RunConfig, manifest: Manifest, output: str, args: argparse.Names
     folder = JobFolder.beside(output, args.records)
     spec = WorkerSpec(FACTORY, worker_config(config, workers).to_dict(), stage=args.stage)
     display: Display | None = None
+    about: dict[str, Any] = {}
 
     def on_event(event: Mapping[str, Any]) -> None:
-        if display is None:
+        if event["type"] == "ready":
+            about.update(event["about"] or {})
+        elif display is None:
             return
-        if event["type"] == "record":
+        elif event["type"] == "record":
             display.record(event["record"])
         elif event["type"] == "report":
             display.report(event["worker"], event["data"])
@@ -105,7 +108,6 @@ def run(config: RunConfig, manifest: Manifest, output: str, args: argparse.Names
         rest = [slide for slide in manifest.slides if slide.key not in found]
         display = Display(len(manifest.slides), len(found), args.quiet)
         try:
-            about = pool.about() or {}
             display.note(
                 f"{len(rest)} slides to do" + (f", {len(found)} done before" if found else "")
                 + f"; model {about.get('model')}, {about.get('description')}, memory {format_bytes(config.memory)}"
