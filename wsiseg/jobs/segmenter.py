@@ -18,7 +18,6 @@ from wsiseg.pipeline.config import RunConfig
 from wsiseg.pipeline.start import start
 from wsiseg.resident import peak_bytes, tighten_allocator
 
-FACTORY = "wsiseg.jobs.segmenter:make"
 REPORT_EVERY = 0.25  # seconds between two progress reports of one worker
 
 
