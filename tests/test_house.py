@@ -17,7 +17,15 @@ STDLIB = sys.stdlib_module_names
 
 # Floors from the ground up. A module may import from its own floor and those below, never from above.
 FLOORS = [
-    {"wsiseg.errors", "wsiseg.units", "wsiseg.geometry", "wsiseg._version", "wsiseg.limits", "wsiseg.resident", "wsiseg_kernels"},
+    {
+        "wsiseg.errors",
+        "wsiseg.units",
+        "wsiseg.geometry",
+        "wsiseg._version",
+        "wsiseg.limits",
+        "wsiseg.resident",
+        "wsiseg_kernels",
+    },
     {"wsiseg.model.spec", "wsiseg.slide", "wsiseg.runs", "wsiseg.tiling", "wsiseg.instances"},
     {"wsiseg.memory", "wsiseg.model"},
     {"wsiseg.objects", "wsiseg_train"},
@@ -28,11 +36,26 @@ FLOORS = [
     {"wsiseg.cli"},
 ]
 GROUND = ("wsiseg.errors", "wsiseg.units", "wsiseg.geometry")
-HEAVY = ("torch", "openvino", "onnx", "numba", "zarr", "pandas", "cv2", "tifffile", "tensorrt", "wsiseg_train")
+HEAVY = (
+    "torch",
+    "openvino",
+    "onnx",
+    "numba",
+    "zarr",
+    "pandas",
+    "cv2",
+    "tifffile",
+    "tensorrt",
+    "wsiseg_train",
+)
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    for base, package in ((ROOT, "wsiseg"), (ROOT / "kernels", "wsiseg_kernels"), (ROOT / "train", "wsiseg_train")):
+    for base, package in (
+        (ROOT, "wsiseg"),
+        (ROOT / "kernels", "wsiseg_kernels"),
+        (ROOT / "train", "wsiseg_train"),
+    ):
         for path in sorted((base / package).rglob("*.py")):
             parts = path.relative_to(base).with_suffix("").parts
             yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
@@ -103,14 +126,18 @@ def test_packages_keep_to_what_they_may_import(name: str, path: Path) -> None:
         assert not any(i.startswith("wsiseg.jobs") for i in imports(path, name))
     if not name.startswith(("wsiseg.cli", "wsiseg_train")):
         assert "rich" not in roots, f"{name} imports rich; only the command line does"
-    if name.startswith("wsiseg.") and not name.startswith(("wsiseg.cli", "wsiseg.model", "wsiseg.engines", "wsiseg.backends")):
+    if name.startswith("wsiseg.") and not name.startswith(
+        ("wsiseg.cli", "wsiseg.model", "wsiseg.engines", "wsiseg.backends")
+    ):
         assert "wsiseg_train" not in roots, f"{name} imports the training package"
 
 
 def loaded_after(code: str) -> set[str]:
     """Top-level modules in a fresh interpreter after running `code`."""
     script = f"import sys\n{code}\nprint(*sorted({{m.split('.')[0] for m in sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=_environment())
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=_environment()
+    )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split("\n")[-2].split())
 
@@ -136,7 +163,14 @@ def test_help_and_import_load_nothing_heavy(code: str) -> None:
 
 def test_the_parent_of_a_run_stays_light() -> None:
     # It survives what a worker does not, so it must not hold a runtime or a decoder itself.
-    assert not loaded_after("import wsiseg.cli.run, wsiseg.cli.display") & {"torch", "openvino", "numba", "zarr", "cv2", "tifffile"}
+    assert not loaded_after("import wsiseg.cli.run, wsiseg.cli.display") & {
+        "torch",
+        "openvino",
+        "numba",
+        "zarr",
+        "cv2",
+        "tifffile",
+    }
 
 
 def test_public_names() -> None:

@@ -61,7 +61,9 @@ class Display:
                 self._record(event["record"])
             case "death":
                 names = ", ".join(slide.id for slide in event["slides"]) or "no slide"
-                self._print(f"worker {event['worker']} died ({event['how']}) with {names} in its hands; trying again")
+                self._print(
+                    f"worker {event['worker']} died ({event['how']}) with {names} in its hands; trying again"
+                )
             case "note":
                 self._print(event["text"])
 
@@ -146,9 +148,13 @@ class Display:
             parts.append(f"{summary.missing} slides are missing")
         if self._pixels:
             elapsed = time.monotonic() - self._began
-            parts.append(f"{format_megapixels(self._pixels)} in {format_duration(elapsed)} ({self._pixels / max(elapsed, 1e-3) / 1e6:.0f} Mpx/s)")
+            parts.append(
+                f"{format_megapixels(self._pixels)} in {format_duration(elapsed)} ({self._pixels / max(elapsed, 1e-3) / 1e6:.0f} Mpx/s)"
+            )
         if self._peaks:
-            parts.append(f"peak memory {format_bytes(sum(self._peaks.values()) + peak_bytes())} of {format_bytes(self._memory)}")
+            parts.append(
+                f"peak memory {format_bytes(sum(self._peaks.values()) + peak_bytes())} of {format_bytes(self._memory)}"
+            )
         if parts:
             self._say("; ".join(parts))
 

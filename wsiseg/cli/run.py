@@ -30,10 +30,20 @@ LEAST_WORKER_BYTES = 64 << 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("slides", nargs="+", metavar="SLIDE", help="slide files, folders or globs")
-    parser.add_argument("--output", "-o", default=None, metavar="CSV", help=f"the submission to write (default: {DEFAULT_OUTPUT})")
+    parser.add_argument(
+        "--output",
+        "-o",
+        default=None,
+        metavar="CSV",
+        help=f"the submission to write (default: {DEFAULT_OUTPUT})",
+    )
     add_model_options(parser)
     add_job_arguments(parser)
-    parser.add_argument("--dry-run", action="store_true", help="print the memory plan of each slide and stop; with --cluster, write what would be submitted")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the memory plan of each slide and stop; with --cluster, write what would be submitted",
+    )
     parser.add_argument("--quiet", "-q", action="store_true", help="print failures only")
 
 
@@ -72,4 +82,10 @@ def worker_config(config: RunConfig, workers: int) -> RunConfig:
             f"the memory budget is too small: --memory {format_bytes(config.memory)} for {workers} worker(s) leaves "
             f"{format_bytes(max(0, memory))} each; give 700MB or more per worker"
         )
-    return replace(config, memory=memory, threads=max(1, config.threads // max(1, workers)))
+    return replace(
+        config,
+        memory=memory,
+        workers=max(1, workers),
+        apart=PARENT_BYTES,
+        threads=max(1, config.threads // max(1, workers)),
+    )

@@ -13,8 +13,8 @@ from typing import Any
 
 from wsiseg.errors import Interrupted
 from wsiseg.jobs.work import WorkerContext
-from wsiseg.pipeline.job import SlideJob
 from wsiseg.pipeline.config import RunConfig
+from wsiseg.pipeline.job import SlideJob
 from wsiseg.pipeline.start import start
 from wsiseg.resident import peak_bytes, tighten_allocator
 
@@ -42,7 +42,7 @@ class Segmenter:
             "batch": started.processor.session.options.batch,
             "slots": started.processor.session.options.slots,
             "resident": budget.resident,
-            "budget": budget.total,
+            "budget": budget.share.bytes,
         }
 
     def process(self, tasks: Iterable[Any], stop: threading.Event | None = None) -> Iterator[Any]:
