@@ -23,5 +23,7 @@ def shared_data() -> Path:
     """The shared data folder; tests that use it carry the mark `data`."""
     shared = _shared()
     if shared is None:
-        pytest.skip("no shared data folder beside the checkout (set WSISEG_SHARED to the folder that holds data/)")
+        pytest.skip(
+            "no shared data folder beside the checkout (set WSISEG_SHARED to the folder that holds data/)"
+        )
     return shared / "data"

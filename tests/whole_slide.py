@@ -30,7 +30,13 @@ def tissue(tile: U8) -> npt.NDArray[np.bool_]:
 
 
 def probability(
-    grid: U8, network: Callable[[U8], npt.NDArray[np.float32]], tile: int, stride: int, *, fill: str = "reflect", skip_empty: bool = False
+    grid: U8,
+    network: Callable[[U8], npt.NDArray[np.float32]],
+    tile: int,
+    stride: int,
+    *,
+    fill: str = "reflect",
+    skip_empty: bool = False,
 ) -> npt.NDArray[np.float64]:
     """sum(w p) / sum(w) over every tile of the grid that covers a pixel, [C, h, w], to 2**-20."""
     h, w = grid.shape[:2]
@@ -42,7 +48,9 @@ def probability(
     else:
         padded = np.pad(grid, pad, "constant", constant_values=255 if fill == "white" else 0)
     position = np.arange(tile) - (tile - 1) / 2
-    weight_1d = np.maximum(np.exp(-(position**2) / (2 * (tile / 8) ** 2)), 1e-3).astype(np.float32).astype(np.float64)
+    weight_1d = (
+        np.maximum(np.exp(-(position**2) / (2 * (tile / 8) ** 2)), 1e-3).astype(np.float32).astype(np.float64)
+    )
     weight = np.outer(weight_1d, weight_1d)
     total, sums = np.zeros((h + 2 * deep, w + 2 * deep)), None
     for y in range(-margin, h, stride):
@@ -72,7 +80,9 @@ def _reflect_thin(grid: U8, deep: int) -> U8:
 def full_size(plane: npt.NDArray[np.float64], scale: int, height: int, width: int) -> npt.NDArray[np.float64]:
     """Bilinear with half-pixel centres and clamped edges."""
 
-    def taps(length: int, cells: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    def taps(
+        length: int, cells: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         u = np.clip((np.arange(length) + 0.5) / scale - 0.5, 0, cells - 1)
         low = np.floor(u).astype(np.int64)
         return low, np.minimum(low + 1, cells - 1), u - low

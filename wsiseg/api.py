@@ -13,8 +13,8 @@ import numpy.typing as npt
 from wsiseg.errors import SlideError, UsageError
 from wsiseg.geometry import Rect
 from wsiseg.limits import available_cores, available_memory
-from wsiseg.pipeline.options import RunOptions, SlideFailure, SlideResult, SlideTask
 from wsiseg.pipeline.config import DEFAULT_MODEL, RunConfig
+from wsiseg.pipeline.options import RunOptions, SlideFailure, SlideResult, SlideTask
 from wsiseg.pipeline.start import start
 from wsiseg.runs import Runs
 from wsiseg.units import parse_bytes
@@ -53,7 +53,9 @@ class Segmentation:
         """The CSV field of a class: 1-based "start length" pairs, column-major."""
         return self.runs(name).to_rle()
 
-    def mask(self, window: tuple[int, int, int, int] | None = None, name: str | None = None) -> npt.NDArray[np.uint8]:
+    def mask(
+        self, window: tuple[int, int, int, int] | None = None, name: str | None = None
+    ) -> npt.NDArray[np.uint8]:
         """1 inside the mask, uint8 [h, w], of the window (y0, x0, y1, x1) in slide pixels, or of the whole slide."""
         y0, x0, y1, x1 = window or (0, 0, *self.size)
         return self.runs(name).mask(Rect(y0, x0, y1, x1))
@@ -82,7 +84,9 @@ def segment(
     Raises:
         SlideError: when the slide cannot be read. UsageError, ModelError, BudgetError: for what cannot work.
     """
-    models = (os.fspath(model),) if isinstance(model, str | os.PathLike) else tuple(os.fspath(m) for m in model)
+    models = (
+        (os.fspath(model),) if isinstance(model, str | os.PathLike) else tuple(os.fspath(m) for m in model)
+    )
     if isinstance(memory, str):
         try:
             memory = parse_bytes(memory)
@@ -90,7 +94,9 @@ def segment(
             raise UsageError(f"memory: {error}") from error
     unknown = set(options) - set(RunOptions.__dataclass_fields__)
     if unknown:
-        raise UsageError(f"unknown option {min(unknown)!r}; known: {', '.join(RunOptions.__dataclass_fields__)}")
+        raise UsageError(
+            f"unknown option {min(unknown)!r}; known: {', '.join(RunOptions.__dataclass_fields__)}"
+        )
     config = RunConfig(
         models=models,
         tta=tta,
@@ -103,8 +109,12 @@ def segment(
     )
     name = os.fspath(path)
     with start(config) as started:
-        (outcome,) = started.processor.process([SlideTask(0, os.path.splitext(os.path.basename(name))[0], name)])
+        (outcome,) = started.processor.process(
+            [SlideTask(0, os.path.splitext(os.path.basename(name))[0], name)]
+        )
     if isinstance(outcome, SlideFailure):
         raise SlideError(name, outcome.error.removeprefix(f"{name}: "))
     assert isinstance(outcome, SlideResult)
-    return Segmentation(name, outcome.size, outcome.mpp, outcome.scale, outcome.classes, outcome.warnings, outcome.runs)
+    return Segmentation(
+        name, outcome.size, outcome.mpp, outcome.scale, outcome.classes, outcome.warnings, outcome.runs
+    )

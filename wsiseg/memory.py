@@ -38,6 +38,23 @@ class Buffer:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A process's part of `--memory`: `bytes` for itself, `workers` such processes, and `apart` bytes for the rest."""
+
+    bytes: int
+    workers: int = 1
+    apart: int = 0
+
+    def option(self, needed: int) -> int:
+        """The bytes of `--memory` with which a process gets `needed`."""
+        return needed * self.workers + self.apart
+
+    def argument(self, needed: int) -> str:
+        """`option` as a person types it, rounded up to 50 MB."""
+        return f"{math.ceil(self.option(needed) / 50e6) * 50}MB"
+
+
+@dataclass(frozen=True)
 class ReadCost:
     """What the reader of one slide needs.
 
@@ -76,7 +93,13 @@ class MemoryPlan:
 
 
 def _buffers(
-    grid: TileGrid, panels: list[Panel], ring_rows: int, classes: int, read: ReadCost, runs: int, full_width: int
+    grid: TileGrid,
+    panels: list[Panel],
+    ring_rows: int,
+    classes: int,
+    read: ReadCost,
+    runs: int,
+    full_width: int,
 ) -> tuple[Buffer, ...]:
     widest = max(panels, key=lambda p: p.c1 - p.c0)
     columns = max(p.a1 - p.a0 for p in panels)
@@ -87,28 +110,56 @@ def _buffers(
     ]
     return (
         *reading,
-        Buffer("accumulator", (classes, grid.tile, columns), "float32", 4, 1, "weighted sums of the rows that tiles still touch"),
-        Buffer("band", (classes, min(grid.stride, grid.size.height), columns), "float32", 4, 1, "finished probabilities on their way to runs"),
+        Buffer(
+            "accumulator",
+            (classes, grid.tile, columns),
+            "float32",
+            4,
+            1,
+            "weighted sums of the rows that tiles still touch",
+        ),
+        Buffer(
+            "band",
+            (classes, min(grid.stride, grid.size.height), columns),
+            "float32",
+            4,
+            1,
+            "finished probabilities on their way to runs",
+        ),
         Buffer("columns", (classes, full_width), "uint8", 1, 1, "whether each slide column is inside a run"),
-        Buffer("runs", (runs // BYTES_PER_RUN, BYTES_PER_RUN), "uint8", 1, 1, "run-length mask, its objects and its digits"),
+        Buffer(
+            "runs",
+            (runs // BYTES_PER_RUN, BYTES_PER_RUN),
+            "uint8",
+            1,
+            1,
+            "run-length mask, its objects and its digits",
+        ),
     )
 
 
 def plan_memory(
-    grid: TileGrid, *, classes: int, read: ReadCost, resident: int, budget: int, reserve: int, full_width: int
+    grid: TileGrid,
+    *,
+    classes: int,
+    read: ReadCost,
+    resident: int,
+    budget: Share,
+    reserve: int,
+    full_width: int,
 ) -> MemoryPlan:
     """The plan with the fewest panels, then the most read-ahead, that fits.
 
     Args:
         grid: the tile grid of the slide. classes: probability planes.
         read: what the reader needs. resident: bytes already in use by the process tree, model included.
-        budget: bytes allowed in all. reserve: bytes kept free for the allocator's slack.
+        budget: what this process may hold. reserve: bytes kept free for the allocator's slack.
         full_width: W of the slide in slide pixels; the state of open runs is kept per slide column.
 
     Raises:
         BudgetError: needed, budget, and the setting that would fit.
     """
-    free = budget - resident - reserve
+    free = budget.bytes - resident - reserve
     needed = grid.resident_rows()
     runs = max(MIN_RUNS_BYTES, free // 8)
 
@@ -117,7 +168,7 @@ def plan_memory(
         ring_rows = min(needed + read.unit_rows + ahead, grid.size.height + read.unit_rows)
         panels = grid.panels(count)
         buffers = _buffers(grid, panels, ring_rows, classes, read, runs, full_width)
-        return MemoryPlan(budget, resident, buffers, tuple(panels), ring_rows)
+        return MemoryPlan(budget.bytes, resident, buffers, tuple(panels), ring_rows)
 
     most = max(1, min(grid.x.count, 256))
     ahead_choices = (grid.stride + read.unit_rows, read.unit_rows, 0)
@@ -129,13 +180,8 @@ def plan_memory(
     smallest, whole = attempt(most, 0), attempt(1, ahead_choices[0])
     fits = resident + reserve + smallest.slide_bytes - runs + MIN_RUNS_BYTES
     raise BudgetError(
-        f"the memory budget is too small: {format_bytes(fits)} needed at the least "
-        f"({format_bytes(resident)} for the program and the model), --memory allows {format_bytes(budget)}; "
-        f"give --memory {_round_up(fits)} or more ({_round_up(resident + reserve + whole.slide_bytes)} avoids panels), "
+        f"the memory budget is too small: {format_bytes(budget.option(fits))} needed at the least ({format_bytes(resident)} "
+        f"for the program and the model), --memory is {format_bytes(budget.option(budget.bytes))}; give "
+        f"--memory {budget.argument(fits)} or more ({budget.argument(resident + reserve + whole.slide_bytes)} avoids panels), "
         f"or a smaller --tile or --batch"
     )
-
-
-def _round_up(count: int) -> str:
-    """Bytes as a --memory argument, rounded up to 50 MB."""
-    return f"{math.ceil(count / 50e6) * 50}MB"

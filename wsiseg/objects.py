@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from wsiseg_kernels import cpu
 
 from wsiseg.runs import Runs
+from wsiseg_kernels import cpu
 
 
 def clean(runs: Runs, min_area: int = 0, fill_holes: int = 0) -> Runs:

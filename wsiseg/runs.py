@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from wsiseg_kernels import cpu
 
 from wsiseg.errors import UsageError
 from wsiseg.geometry import Rect, Size
+from wsiseg_kernels import cpu
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -170,7 +170,9 @@ class Runs:
         if self.size != other.size:
             raise ValueError(f"masks of different slides: {self.size} and {other.size}")
         return Runs.merged(
-            np.concatenate([self.starts, other.starts]), np.concatenate([self.lengths, other.lengths]), self.size
+            np.concatenate([self.starts, other.starts]),
+            np.concatenate([self.lengths, other.lengths]),
+            self.size,
         )
 
     def complement(self) -> Runs:
@@ -194,8 +196,8 @@ class Runs:
 
     def dice(self, other: Runs) -> float:
         """2 |A and B| / (|A| + |B|); 1 for two empty masks, as the HuBMAP competition scores."""
-        total = self.area + other.area
-        return 2 * self.overlap(other) / total if total else 1.0
+        total, both = self.area + other.area, self.overlap(other)
+        return 2 * both / total if total else 1.0
 
 
 def _expand(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -241,7 +243,11 @@ def run_problems(starts: np.ndarray, lengths: np.ndarray, size: Size) -> list[st
     safe = np.minimum(lengths, pixels + 1)  # a sum with it cannot overflow
     ends = np.minimum(starts, pixels) + safe
     sound = lengths >= 1
-    before = np.concatenate([[np.iinfo(np.int64).min], np.maximum.accumulate(starts)[:-1]]) if len(starts) else starts
+    before = (
+        np.concatenate([[np.iinfo(np.int64).min], np.maximum.accumulate(starts)[:-1]])
+        if len(starts)
+        else starts
+    )
     covered = np.concatenate([[0], np.maximum.accumulate(ends)[:-1]]) if len(starts) else starts
     kinds = [
         (starts < 0, lambda k: f"start {starts[k] + 1}, but starts count from 1"),
@@ -249,7 +255,9 @@ def run_problems(starts: np.ndarray, lengths: np.ndarray, size: Size) -> list[st
         (starts < before, lambda k: f"start {starts[k] + 1} comes after {before[k] + 1}: not sorted"),
         (
             sound & (starts >= before) & (starts < covered),
-            lambda k: f"start {starts[k] + 1} lies in a run before it, which ends at {covered[k]}: overlapping",
+            lambda k: (
+                f"start {starts[k] + 1} lies in a run before it, which ends at {covered[k]}: overlapping"
+            ),
         ),
         (
             (starts >= pixels) | (ends > pixels),

@@ -7,6 +7,7 @@ fully as one inside.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from wsiseg.geometry import Size, ceil_div, reflect
@@ -44,7 +45,10 @@ class Axis:
         low, high = max(start, 0), min(stop, self.length)
         if reflected:
             # The margin is at most a tile deep on each side, so looking at every mirrored pixel is cheap.
-            outside = [reflect(i, self.length) for i in (*range(start, min(stop, 0)), *range(max(start, self.length), stop))]
+            outside = [
+                reflect(i, self.length)
+                for i in (*range(start, min(stop, 0)), *range(max(start, self.length), stop))
+            ]
             if outside:
                 low, high = min(low, *outside), max(high, 1 + max(outside))
         return low, high
@@ -127,4 +131,4 @@ class TileGrid:
         width = self.size.width
         count = max(1, min(count, width))
         edges = [round(k * width / count) for k in range(count + 1)]
-        return [self.panel(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+        return [self.panel(a, b) for a, b in itertools.pairwise(edges)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests import fixtures_models
 import pytest
 
+from tests import fixtures_models
 from wsiseg.backends.base import SessionOptions
 from wsiseg.backends.openvino import OpenVinoSession
 from wsiseg.pipeline.options import RunOptions, SlideFailure, SlideResult, SlideTask
@@ -39,7 +39,15 @@ def segment(sessions: Callable[..., OpenVinoSession]) -> Segment:
     """(path or paths, graph, tile, memory=..., threads=..., batch=..., **RunOptions) -> outcome or outcomes."""
 
     def run(
-        slides: Path | list[Path], graph: bytes, tile: int, *, memory: int = 4 << 30, threads: int = 2, batch: int = 1, slots: int = 3, **options: object
+        slides: Path | list[Path],
+        graph: bytes,
+        tile: int,
+        *,
+        memory: int = 4 << 30,
+        threads: int = 2,
+        batch: int = 1,
+        slots: int = 3,
+        **options: object,
     ) -> Outcome | list[Outcome]:
         session = sessions(graph, tile, batch, slots)
         processor = Processor(session, RunOptions(tile=tile, **options), memory=memory, threads=threads)  # type: ignore[arg-type]

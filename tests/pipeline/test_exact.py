@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests import fixtures_models
 import numpy as np
 import numpy.typing as npt
 import pytest
 import tifffile
 
+from tests import fixtures_models
+from tests import whole_slide as whole
 from wsiseg.geometry import Size
 from wsiseg.pipeline.options import SlideResult
 from wsiseg.slide import open_slide
@@ -18,8 +19,6 @@ from wsiseg.synth.layouts import LAYOUTS
 from wsiseg.synth.scene import Scene
 from wsiseg.synth.write import write_slide
 from wsiseg.tiling import stride_of
-
-from tests import whole_slide as whole
 
 HEIGHT, WIDTH = 701, 930
 RANDOM = fixtures_models.random_conv(3, tissue="none")
@@ -60,9 +59,19 @@ def network_of(session) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.floa
     return network
 
 
-def expected(slide: npt.NDArray[np.uint8], session, scale: int, tile: int, overlap: float, threshold: float = 0.5, **how: object) -> list[npt.NDArray[np.bool_]]:  # type: ignore[no-untyped-def]
+def expected(
+    slide: npt.NDArray[np.uint8],
+    session,
+    scale: int,
+    tile: int,
+    overlap: float,
+    threshold: float = 0.5,
+    **how: object,
+) -> list[npt.NDArray[np.bool_]]:  # type: ignore[no-untyped-def]
     """One mask per class, by whole-slide numpy."""
-    planes = whole.probability(whole.shrink(slide, scale), network_of(session), tile, stride_of(tile, overlap), **how)  # type: ignore[arg-type]
+    planes = whole.probability(
+        whole.shrink(slide, scale), network_of(session), tile, stride_of(tile, overlap), **how
+    )  # type: ignore[arg-type]
     return [whole.full_size(p, scale, *slide.shape[:2]) > threshold for p in planes]
 
 
@@ -72,7 +81,10 @@ def differing(result: SlideResult, masks: list[npt.NDArray[np.bool_]]) -> int:
     height, width = masks[0].shape
     from wsiseg.geometry import Rect
 
-    return sum(int((runs.mask(Rect(0, 0, height, width)) != mask).sum()) for runs, mask in zip(result.runs, masks, strict=True))
+    return sum(
+        int((runs.mask(Rect(0, 0, height, width)) != mask).sum())
+        for runs, mask in zip(result.runs, masks, strict=True)
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -95,7 +107,9 @@ def test_every_layout_equals_whole_slide_numpy(layout: str, layouts, segment, se
         (130, 131, 4, 32, 0.5), (5, 300, 7, 32, 0.25), (257, 255, 8, 16, 0.75), (64, 65, 64, 16, 0.25),
     ],
 )  # fmt: skip
-def test_odd_sizes_equal_whole_slide_numpy(height, width, scale, tile, overlap, tmp_path, segment, sessions) -> None:  # type: ignore[no-untyped-def]
+def test_odd_sizes_equal_whole_slide_numpy(
+    height, width, scale, tile, overlap, tmp_path, segment, sessions
+) -> None:  # type: ignore[no-untyped-def]
     slide = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
     path = tmp_path / "odd.tif"
     tifffile.imwrite(path, slide, photometric="rgb", tile=(16, 16))
@@ -163,7 +177,9 @@ def test_same_bytes_for_every_budget_thread_count_batch_and_slot(layouts, segmen
     panels = set()
     for threads in (1, 2, 3, 8):
         for batch, slots in ((1, 1), (1, 3), (4, 2), (7, 3)):
-            result = segment(path, RANDOM, 64, scale=2, overlap=0.25, threads=threads, batch=batch, slots=slots)
+            result = segment(
+                path, RANDOM, 64, scale=2, overlap=0.25, threads=threads, batch=batch, slots=slots
+            )
             assert result.runs[0].to_rle() == whole_slide, (threads, batch, slots)
     for spare in (44, 48, 60, 200):
         memory = resident_bytes() + (spare << 20)

@@ -30,7 +30,11 @@ def slides(tmp_path: Path) -> list[Path]:
 
 
 def threads_of_ours() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith(("wsiseg-feeder", "wsiseg-collector", "wsiseg-open", "wsiseg-finish", "decode-"))]
+    return [
+        t.name
+        for t in threading.enumerate()
+        if t.name.startswith(("wsiseg-feeder", "wsiseg-collector", "wsiseg-open", "wsiseg-finish", "decode-"))
+    ]
 
 
 def test_results_come_in_order_and_equal_single_runs(slides, segment) -> None:  # type: ignore[no-untyped-def]
@@ -65,7 +69,13 @@ def test_a_bad_slide_is_reported_and_the_others_go_on(slides, segment, tmp_path)
 def test_too_many_runs_fail_the_slide_with_its_numbers(tmp_path, segment, sessions, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     path = write(tmp_path / "noise.tif", 200, 200, 1)
     monkeypatch.setattr("wsiseg.memory.BYTES_PER_RUN", 1 << 18)
-    outcomes = segment([path, write(tmp_path / "small.tif", 3, 3, 2)], fixtures_models.redness(1, 1.0, 0.0, tissue="none"), 32, scale=1, memory=_little())
+    outcomes = segment(
+        [path, write(tmp_path / "small.tif", 3, 3, 2)],
+        fixtures_models.redness(1, 1.0, 0.0, tissue="none"),
+        32,
+        scale=1,
+        memory=_little(),
+    )
     assert isinstance(outcomes[0], SlideFailure)
     assert "runs" in outcomes[0].error
     assert "--memory" in outcomes[0].error

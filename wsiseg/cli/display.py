@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from wsiseg.jobs.launch import Outcome
 from wsiseg.jobs.records import Record
-from wsiseg.units import format_duration, format_megapixels
+from wsiseg.resident import peak_bytes
+from wsiseg.units import format_bytes, format_duration, format_megapixels
 
 # Which stage the feeder waited for, and what to call it. Cutting tiles is our own work between the two.
-WAITS = {"wait for reading": "reading", "wait for network": "network", "cut": "cutting tiles"}
+WAITS = {"wait for reading": "reading", "wait for network": "the network", "cut": "cutting tiles"}
 
 
 def bottleneck(times: Mapping[str, float]) -> str:
@@ -24,32 +26,62 @@ def bottleneck(times: Mapping[str, float]) -> str:
 
 
 class Display:
-    """Progress of a run of `total` slides, of which `done` are there already.
+    """Shows the events of a job (`wsiseg.jobs.pool.Pool` and `launch` say which); call it with each.
 
     Args:
-        quiet: print failures only.
+        output: the CSV, for the last line. memory: the budget in bytes. quiet: print failures only.
     """
 
-    def __init__(self, total: int, done: int, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, highlight=False)
-        self._total, self._done, self._quiet = total, done, quiet
-        self._started, self._pixels, self.peak = time.monotonic(), 0, 0
+    def __init__(self, output: str, memory: int, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._output, self._memory, self._quiet = output, memory, quiet
+        self._about: dict[str, Any] = {}
+        self._total = self._skipped = self._done = self._bytes = self._bytes_done = self._pixels = 0
+        self._began = time.monotonic()
         self._peaks: dict[int, int] = {}
-        self._live = not quiet and self.console.is_terminal
         self._bars: dict[int, tuple[str, TaskID]] = {}
         self._progress: Progress | None = None
-        if self._live:
+        if not quiet and self.console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f} %"),
-                TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TimeRemainingColumn(), console=self.console,
+                TextColumn("{task.fields[note]}"), TimeElapsedColumn(), console=self.console, transient=True,
             )  # fmt: skip
-            self._overall = self._progress.add_task("[bold]slides", total=max(1, total), completed=done, note="")
+            self._overall = self._progress.add_task("[bold]slides", total=None, note="loading the model")
             self._progress.start()
 
-    def report(self, worker: int, data: Mapping[str, Any]) -> None:
-        """A slide's progress, from a worker."""
-        self._peaks[worker] = max(self._peaks.get(worker, 0), int(data.get("peak", 0)))
-        self.peak = sum(self._peaks.values())
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        match event["type"]:
+            case "ready":
+                self._about = dict(event["about"] or {})
+            case "plan":
+                self._plan(event)
+            case "report":
+                self._report(event["worker"], event["data"])
+            case "record":
+                self._record(event["record"])
+            case "death":
+                names = ", ".join(slide.id for slide in event["slides"]) or "no slide"
+                self._print(
+                    f"worker {event['worker']} died ({event['how']}) with {names} in its hands; trying again"
+                )
+            case "note":
+                self._print(event["text"])
+
+    def _plan(self, event: Mapping[str, Any]) -> None:
+        self._total, self._skipped, self._bytes = event["total"], event["skipped"], event["bytes"]
+        self._began = time.monotonic()
+        parts = [f"{self._total - self._skipped} slide(s) to do"]
+        if self._skipped:
+            parts.append(f"{self._skipped} done before")
+        if self._about:
+            parts.append(f"model {self._about['model']}, {self._about['description']}")
+        parts.append(f"memory {format_bytes(self._memory)}")
+        self._say("; ".join(parts))
+        if self._progress is not None:
+            self._progress.update(self._overall, total=self._total, completed=self._skipped, note="")
+
+    def _report(self, worker: int, data: Mapping[str, Any]) -> None:
+        self._peaks[worker] = max(self._peaks.get(worker, 0), int(data["peak"]))
         if self._progress is None:
             return
         name, task = self._bars.get(worker, ("", TaskID(-1)))
@@ -60,63 +92,71 @@ class Display:
             self._bars[worker] = (data["id"], task)
         elapsed = max(1e-3, sum(data["times"].get(stage, 0.0) for stage in WAITS))
         speed = data["share"] * data["pixels"] / elapsed / 1e6
-        note = f"{speed:.0f} Mpx/s, limited by {bottleneck(data['times'])}"
+        left = elapsed * (1 - data["share"]) / max(1e-3, data["share"])
+        note = f"{speed:.0f} Mpx/s, limited by {bottleneck(data['times'])}, {format_duration(left)} left"
         self._progress.update(task, completed=data["share"], note=note)
-        self._progress.update(self._overall, completed=self._done + sum(self._progress.tasks[i].completed for i in range(0)), note=self._overall_note())
 
-    def _overall_note(self) -> str:
-        elapsed = time.monotonic() - self._started
-        return f"{self._done} of {self._total}" + (f", {self._pixels / elapsed / 1e6:.0f} Mpx/s" if self._pixels else "")
-
-    def record(self, record: Record) -> None:
-        """A slide is done or failed."""
+    def _record(self, record: Record) -> None:
         self._done += 1
+        self._bytes_done += max(record.file_size, 0)
         if record.status == "done":
             height, width = record.size or (0, 0)
             self._pixels += height * width
-            counts, times = record.stats.get("counts", {}), record.stats.get("times", {})
-            runs = sum(record.stats.get("runs", ())) if record.stats.get("runs") else None
-            parts = [
-                f"{width} x {height}",
-                format_duration(record.seconds),
-                f"{height * width / max(record.seconds, 1e-3) / 1e6:.0f} Mpx/s",
-                f"{counts.get('tiles', 0)} tiles ({counts.get('empty tiles', 0)} empty skipped)",
-                *([f"{runs} runs"] if runs is not None else []),
-                f"limited by {bottleneck(times)}",
-            ]
-            line = f"{record.id}: " + ", ".join(parts)
+            counts = record.stats.get("counts", {})
+            speed = height * width / max(record.seconds, 1e-3) / 1e6
+            line = (
+                f"{record.id}: {width} x {height}, {format_duration(record.seconds)}, {speed:.0f} Mpx/s, {counts.get('tiles', 0)} tiles, "
+                f"{counts.get('empty tiles', 0)} empty ones skipped, limited by {bottleneck(record.stats.get('times', {}))}"
+            )
+            self._say(f"[{self._skipped + self._done}/{self._total}] {line}")
         else:
-            line = f"{record.id}: FAILED: {record.error}"
+            self._print(f"[{self._skipped + self._done}/{self._total}] {record.id}: FAILED: {record.error}")
+        for warning in record.warnings:
+            self._say(f"    {record.id}: note: {warning}")
         if self._progress is not None:
-            self._progress.update(self._overall, completed=self._done, note=self._overall_note())
-        if not self._quiet or record.status != "done":
-            self._print(f"[{self._done}/{self._total}] {line}")
-        for warning in record.warnings if not self._quiet else ():
-            self._print(f"    {record.id}: note: {warning}")
+            elapsed = time.monotonic() - self._began
+            left = elapsed * (self._bytes - self._bytes_done) / self._bytes_done if self._bytes_done else 0.0
+            note = f"{self._skipped + self._done} of {self._total}, {self._pixels / elapsed / 1e6:.0f} Mpx/s, {format_duration(left)} left"
+            self._progress.update(self._overall, completed=self._skipped + self._done, note=note)
 
-    def note(self, line: str) -> None:
-        """A line for people."""
+    def _say(self, line: str) -> None:
+        """Print what a quiet run leaves out."""
         if not self._quiet:
             self._print(line)
 
     def _print(self, line: str) -> None:
         if self._progress is not None:
-            self._progress.console.print(line, markup=False, soft_wrap=True)
+            self._progress.console.print(line, markup=False)
         else:
             print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """End the live part."""
         if self._progress is not None:
-            for _, task in self._bars.values():
-                self._progress.remove_task(task)
             self._progress.stop()
             self._progress = None
 
-    def total_line(self) -> str:
-        """What was done in this run, in one line."""
-        elapsed = time.monotonic() - self._started
-        return f"{format_megapixels(self._pixels)} in {format_duration(elapsed)} ({self._pixels / max(elapsed, 1e-3) / 1e6:.0f} Mpx/s)"
+    def tell(self, outcome: Outcome) -> None:
+        """The last line: what became of the slides, the CSV, and the peak beside the plan."""
+        summary, merged = outcome.summary, outcome.merged
+        parts = []
+        if merged is not None:
+            parts.append(f"{self._output}: {merged.rows} rows")
+        if summary.failures:
+            parts.append(f"{len(summary.failures)} of {summary.total} slides failed")
+        if summary.missing:
+            parts.append(f"{summary.missing} slides are missing")
+        if self._pixels:
+            elapsed = time.monotonic() - self._began
+            parts.append(
+                f"{format_megapixels(self._pixels)} in {format_duration(elapsed)} ({self._pixels / max(elapsed, 1e-3) / 1e6:.0f} Mpx/s)"
+            )
+        if self._peaks:
+            parts.append(
+                f"peak memory {format_bytes(sum(self._peaks.values()) + peak_bytes())} of {format_bytes(self._memory)}"
+            )
+        if parts:
+            self._say("; ".join(parts))
 
 
 def _short(name: str) -> str:

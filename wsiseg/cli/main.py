@@ -79,5 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except MemoryError:
-        print("wsiseg: the system gave no more memory; give a smaller --memory, --batch or --tile", file=sys.stderr)
+        print(
+            "wsiseg: the system gave no more memory; give a smaller --memory, --batch or --tile",
+            file=sys.stderr,
+        )
         return 2

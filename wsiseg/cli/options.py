@@ -13,8 +13,8 @@ from typing import Any
 
 from wsiseg.errors import UsageError, unknown_name
 from wsiseg.limits import core_limit, memory_limit
-from wsiseg.pipeline.options import LEVELS, ON_BAD_TILE, TISSUE_RULES, RunOptions
 from wsiseg.pipeline.config import DEFAULT_MODEL, RunConfig
+from wsiseg.pipeline.options import LEVELS, ON_BAD_TILE, TISSUE_RULES, RunOptions
 from wsiseg.units import parse_bytes
 
 MEMORY_SHARE = 0.8
@@ -33,30 +33,103 @@ def memory_size(text: str) -> int:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """What decides the model and the numbers of a run."""
     group = parser.add_argument_group("model")
-    group.add_argument("--model", "-m", action="append", metavar="NAME|FILE", help=f"a bundled model or a .onnx, .pt or .engine file; repeat for an ensemble (default: {DEFAULT_MODEL})")
-    group.add_argument("--weights", metavar="W,W,...", help="shares of an ensemble's members (default: equal)")
-    group.add_argument("--tta", choices=TTA, help="test-time augmentation: none, flips (4 variants) or d4 (8) (default: none)")
+    group.add_argument(
+        "--model",
+        "-m",
+        action="append",
+        metavar="NAME|FILE",
+        help=f"a bundled model or a .onnx, .pt or .engine file; repeat for an ensemble (default: {DEFAULT_MODEL})",
+    )
+    group.add_argument(
+        "--weights", metavar="W,W,...", help="shares of an ensemble's members (default: equal)"
+    )
+    group.add_argument(
+        "--tta",
+        choices=TTA,
+        help="test-time augmentation: none, flips (4 variants) or d4 (8) (default: none)",
+    )
     group.add_argument("--backend", metavar="NAME", help="openvino, torch, tensorrt or auto (default: auto)")
-    group.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:0, or cuda:0,1 for several GPUs (default: auto)")
+    group.add_argument(
+        "--device",
+        metavar="DEVICE",
+        help="auto, cpu, cuda, cuda:0, or cuda:0,1 for several GPUs (default: auto)",
+    )
     group.add_argument("--precision", choices=PRECISIONS, help="what the network computes in (default: auto)")
     group = parser.add_argument_group("tiles and masks")
-    group.add_argument("--tile", type=int, metavar="T", help="tile edge in network pixels (default: the model's)")
-    group.add_argument("--overlap", type=float, metavar="SHARE", help="overlap of neighbouring tiles, 0 to 0.75 (default: the model's)")
-    group.add_argument("--batch", type=int, metavar="B", help="tiles per inference (default: 1 per stream on a CPU, 16 on a GPU)")
-    group.add_argument("--scale", type=int, metavar="S", help="slide pixels per network pixel (default: from microns per pixel)")
-    group.add_argument("--mpp", type=float, metavar="UM", help="microns per slide pixel, over what the files say")
-    group.add_argument("--threshold", type=float, metavar="P", help="a pixel is in the mask above this probability (default: the model's)")
-    group.add_argument("--min-area", type=int, metavar="PX", help="drop objects smaller than this many slide pixels (default: the model's)")
-    group.add_argument("--fill-holes", type=int, metavar="PX", help="fill holes smaller than this many slide pixels (default: the model's)")
-    group.add_argument("--tissue", choices=TISSUE_RULES, help="auto skips tiles without tissue, none runs every tile (default: the model's)")
-    group.add_argument("--level", choices=LEVELS, help="auto reads a pyramid level that divides the scale, 0 the full size (default: auto)")
-    group.add_argument("--on-bad-tile", choices=ON_BAD_TILE, help="a damaged tile fails its slide, or is taken as white and counted (default: fail)")
-    group.add_argument("--fast-jpeg", action="store_const", const=True, help="shrink JPEG while decoding: faster, not exact")
+    group.add_argument(
+        "--tile", type=int, metavar="T", help="tile edge in network pixels (default: the model's)"
+    )
+    group.add_argument(
+        "--overlap",
+        type=float,
+        metavar="SHARE",
+        help="overlap of neighbouring tiles, 0 to 0.75 (default: the model's)",
+    )
+    group.add_argument(
+        "--batch",
+        type=int,
+        metavar="B",
+        help="tiles per inference (default: 1 per stream on a CPU, 16 on a GPU)",
+    )
+    group.add_argument(
+        "--scale",
+        type=int,
+        metavar="S",
+        help="slide pixels per network pixel (default: from microns per pixel)",
+    )
+    group.add_argument(
+        "--mpp", type=float, metavar="UM", help="microns per slide pixel, over what the files say"
+    )
+    group.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="a pixel is in the mask above this probability (default: the model's)",
+    )
+    group.add_argument(
+        "--min-area",
+        type=int,
+        metavar="PX",
+        help="drop objects smaller than this many slide pixels (default: the model's)",
+    )
+    group.add_argument(
+        "--fill-holes",
+        type=int,
+        metavar="PX",
+        help="fill holes smaller than this many slide pixels (default: the model's)",
+    )
+    group.add_argument(
+        "--tissue",
+        choices=TISSUE_RULES,
+        help="auto skips tiles without tissue, none runs every tile (default: the model's)",
+    )
+    group.add_argument(
+        "--level",
+        choices=LEVELS,
+        help="auto reads a pyramid level that divides the scale, 0 the full size (default: auto)",
+    )
+    group.add_argument(
+        "--on-bad-tile",
+        choices=ON_BAD_TILE,
+        help="a damaged tile fails its slide, or is taken as white and counted (default: fail)",
+    )
+    group.add_argument(
+        "--fast-jpeg", action="store_const", const=True, help="shrink JPEG while decoding: faster, not exact"
+    )
     group = parser.add_argument_group("machine")
-    group.add_argument("--memory", type=memory_size, metavar="BYTES", help="for the whole process tree, like 700MB or 2GiB (default: 80 %% of what is granted)")
-    group.add_argument("--gpu-memory", type=memory_size, metavar="BYTES", help="of each GPU (default: 90 %% of what is free)")
+    group.add_argument(
+        "--memory",
+        type=memory_size,
+        metavar="BYTES",
+        help="for the whole process tree, like 700MB or 2GiB (default: 80 %% of what is granted)",
+    )
+    group.add_argument(
+        "--gpu-memory", type=memory_size, metavar="BYTES", help="of each GPU (default: 90 %% of what is free)"
+    )
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: the cores granted)")
-    group.add_argument("--config", metavar="FILE.toml", help="options by their long names; the command line goes before it")
+    group.add_argument(
+        "--config", metavar="FILE.toml", help="options by their long names; the command line goes before it"
+    )
 
 
 def read_config(path: str, parser_names: set[str]) -> dict[str, Any]:
@@ -115,11 +188,19 @@ def _converted(path: str, name: str, value: Any) -> Any:
         return [value] if isinstance(value, str) else list(value)
     if name == "weights" and isinstance(value, list):
         return ",".join(str(v) for v in value)
-    choices = {"tta": TTA, "precision": PRECISIONS, "tissue": TISSUE_RULES, "level": LEVELS, "on_bad_tile": ON_BAD_TILE}
+    choices = {
+        "tta": TTA,
+        "precision": PRECISIONS,
+        "tissue": TISSUE_RULES,
+        "level": LEVELS,
+        "on_bad_tile": ON_BAD_TILE,
+    }
     if name in choices and value not in choices[name]:
         raise UsageError(f"--config {path}: " + unknown_name(name, value, choices[name]))
-    wanted: dict[str, tuple[type, ...]] = {n: (int,) for n in ("tile", "batch", "scale", "min_area", "fill_holes", "threads", "workers")}
-    wanted |= {n: (int, float) for n in ("overlap", "mpp", "threshold")}
+    wanted: dict[str, tuple[type, ...]] = dict.fromkeys(
+        ("tile", "batch", "scale", "min_area", "fill_holes", "threads", "workers"), (int,)
+    )
+    wanted |= dict.fromkeys(("overlap", "mpp", "threshold"), (int, float))
     if name in wanted and (not isinstance(value, wanted[name]) or isinstance(value, bool)):
         raise UsageError(f"--config {path}: {name} = {value!r} is not a number of the right kind")
     return value

@@ -20,7 +20,10 @@ def print_plans(config: RunConfig, manifest: Manifest, workers: int) -> int:
     failed = 0
     with start(config) as started:
         processor = started.processor
-        console.print(f"{started.description}, model {started.model.name}, tile {processor.settings.tile}, stride {processor.settings.stride}, {workers} worker(s)", markup=False)
+        console.print(
+            f"{started.description}, model {started.model.name}, tile {processor.settings.tile}, stride {processor.settings.stride}, {workers} worker(s)",
+            markup=False,
+        )
         for slide in manifest.slides:
             try:
                 job = processor.prepare(SlideTask(slide.index, slide.id, slide.path))
@@ -46,8 +49,22 @@ def _print(console: Console, job: SlideJob) -> None:
     for warning in job.warnings:
         console.print(f"  note: {warning}", markup=False, soft_wrap=True)
     table = Table("buffer", "shape", "dtype", "bytes", "reason", box=None, pad_edge=False)
-    table.add_row("resident", "", "", format_bytes(plan.resident), "interpreter, libraries, and the model with its batches")
+    table.add_row(
+        "resident",
+        "",
+        "",
+        format_bytes(plan.resident),
+        "interpreter, libraries, and the model with its batches",
+    )
     for buffer in plan.buffers:
-        table.add_row(buffer.name, " x ".join(map(str, buffer.shape)), buffer.dtype, format_bytes(buffer.bytes), buffer.reason)
-    table.add_row("total", "", "", format_bytes(plan.total), f"of {format_bytes(plan.budget)} for this process")
+        table.add_row(
+            buffer.name,
+            " x ".join(map(str, buffer.shape)),
+            buffer.dtype,
+            format_bytes(buffer.bytes),
+            buffer.reason,
+        )
+    table.add_row(
+        "total", "", "", format_bytes(plan.total), f"of {format_bytes(plan.budget)} for this process"
+    )
     console.print(table)

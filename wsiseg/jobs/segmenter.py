@@ -13,12 +13,11 @@ from typing import Any
 
 from wsiseg.errors import Interrupted
 from wsiseg.jobs.work import WorkerContext
-from wsiseg.pipeline.job import SlideJob
 from wsiseg.pipeline.config import RunConfig
+from wsiseg.pipeline.job import SlideJob
 from wsiseg.pipeline.start import start
 from wsiseg.resident import peak_bytes, tighten_allocator
 
-FACTORY = "wsiseg.jobs.segmenter:make"
 REPORT_EVERY = 0.25  # seconds between two progress reports of one worker
 
 
@@ -43,7 +42,7 @@ class Segmenter:
             "batch": started.processor.session.options.batch,
             "slots": started.processor.session.options.slots,
             "resident": budget.resident,
-            "budget": budget.total,
+            "budget": budget.share.bytes,
         }
 
     def process(self, tasks: Iterable[Any], stop: threading.Event | None = None) -> Iterator[Any]:

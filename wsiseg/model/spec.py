@@ -72,16 +72,31 @@ class ModelSpec:
             if not ok:
                 raise ModelError(f"model spec of {self.name!r}: {what}")
 
-        check(bool(self.name) and all(c.isalnum() or c in "._-" for c in self.name), "name must be letters, digits, '.', '-', '_'")
-        check(len(self.classes) >= 1 and len(set(self.classes)) == len(self.classes), "classes must be distinct and at least one")
-        check(self.tile_multiple >= 1 and self.tile >= 1 and self.tile % self.tile_multiple == 0, f"tile {self.tile} is not a multiple of {self.tile_multiple}")
-        check(self.mpp is None or (math.isfinite(self.mpp) and 0.01 <= self.mpp <= 100), f"mpp {self.mpp} is not between 0.01 and 100")
+        check(
+            bool(self.name) and all(c.isalnum() or c in "._-" for c in self.name),
+            "name must be letters, digits, '.', '-', '_'",
+        )
+        check(
+            len(self.classes) >= 1 and len(set(self.classes)) == len(self.classes),
+            "classes must be distinct and at least one",
+        )
+        check(
+            self.tile_multiple >= 1 and self.tile >= 1 and self.tile % self.tile_multiple == 0,
+            f"tile {self.tile} is not a multiple of {self.tile_multiple}",
+        )
+        check(
+            self.mpp is None or (math.isfinite(self.mpp) and 0.01 <= self.mpp <= 100),
+            f"mpp {self.mpp} is not between 0.01 and 100",
+        )
         check(self.scale >= 1, f"scale {self.scale} is below 1")
         check(0 <= self.overlap <= 0.75, f"overlap {self.overlap} is not between 0 and 0.75")
         check(self.fill in FILLS, unknown_name("fill", self.fill, FILLS))
         check(self.activation in ACTIVATIONS, unknown_name("activation", self.activation, ACTIVATIONS))
         check(self.tissue in TISSUE_RULES, unknown_name("tissue rule", self.tissue, TISSUE_RULES))
-        check(len(self.thresholds) == len(self.classes), f"{len(self.thresholds)} thresholds for {len(self.classes)} classes")
+        check(
+            len(self.thresholds) == len(self.classes),
+            f"{len(self.thresholds)} thresholds for {len(self.classes)} classes",
+        )
         check(all(0 <= t < 1 for t in self.thresholds), "thresholds must be in [0, 1)")
         check(self.min_area >= 0 and self.fill_holes >= 0, "min_area and fill_holes must not be negative")
 
@@ -97,11 +112,15 @@ class ModelSpec:
             ModelError: naming the field, for anything that does not fit.
         """
         if not isinstance(data, dict) or "name" not in data:
-            raise ModelError(f"{where}: no model spec in it; export the model with wsiseg, or use `wsiseg import-model`")
+            raise ModelError(
+                f"{where}: no model spec in it; export the model with wsiseg, or use `wsiseg import-model`"
+            )
         values = dict(data)
         version = values.pop("format", None)
         if version != SPEC_FORMAT:
-            raise ModelError(f"{where}: model spec format {version!r}, this wsiseg reads {SPEC_FORMAT}; update wsiseg or export again")
+            raise ModelError(
+                f"{where}: model spec format {version!r}, this wsiseg reads {SPEC_FORMAT}; update wsiseg or export again"
+            )
         known = {f.name: f for f in dataclasses.fields(cls)}
         for key in values:
             if key not in known:

@@ -75,11 +75,17 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
             header = [cell.strip().lower() for cell in next(reader, [])]
             if len(header) < 2 or header[0] != "id" or header[1] not in COLUMNS:
                 shown = ",".join(header)[:60]
-                raise UsageError(f"{name}: the header must be id,{COLUMNS[0]} (or id,{COLUMNS[1]}), not {shown!r}")
+                raise UsageError(
+                    f"{name}: the header must be id,{COLUMNS[0]} (or id,{COLUMNS[1]}), not {shown!r}"
+                )
             for cells in reader:
                 if not cells:
                     continue
-                wrong = "" if len(cells) == len(header) else f"{len(cells)} fields where the header has {len(header)}"
+                wrong = (
+                    ""
+                    if len(cells) == len(header)
+                    else f"{len(cells)} fields where the header has {len(header)}"
+                )
                 yield Row(reader.line_num, cells[0], cells[1] if len(cells) > 1 else "", wrong)
     except FileNotFoundError:
         raise UsageError(f"{name}: no such file") from None

@@ -47,11 +47,15 @@ class Blender:
         self._band = np.empty((classes, min(settings.stride, grid.size.height), columns), np.float32)
         scale, width = job.settings.scale, job.size.width
         x0, x1 = panel.x0 * scale, min(panel.x1 * scale, width)
-        self.columns = [ColumnRuns(x0, x1, job.size, scale, t, job.memory.max_runs) for t in settings.thresholds]
+        self.columns = [
+            ColumnRuns(x0, x1, job.size, scale, t, job.memory.max_runs) for t in settings.thresholds
+        ]
 
     def add(self, tile: Tile, probability: npt.NDArray[np.float32]) -> None:
         """Add the probabilities [C, T, T] of a tile."""
-        cpu.accumulate(self._sums, probability, self._weights, tile.y, tile.x - self.panel.a0, self.job.grid.size.height)
+        cpu.accumulate(
+            self._sums, probability, self._weights, tile.y, tile.x - self.panel.a0, self.job.grid.size.height
+        )
 
     def finish(self, row: int) -> None:
         """Make the rows final that no tile after this row of tiles touches."""
@@ -162,10 +166,10 @@ class Collector(threading.Thread):
                     self._panels.append([c.close() for c in self._blender.columns])
                     self._blender = None
             case SlideDone():
-                job, panels = self._job, self._panels
+                done, panels = self._job, self._panels
                 self._job, self._panels = None, []
-                if job is not None and not self._failed:
-                    self._finisher.submit(self._result, job, panels)
+                if done is not None and not self._failed:
+                    self._finisher.submit(self._result, done, panels)
             case Failed(task, error, begun):
                 if not begun or not self._failed:
                     failure = SlideFailure(task, str(error), type(error).__name__)

@@ -22,7 +22,9 @@ class RunConfig:
     Attributes:
         models: bundled names or files; several form an ensemble. weights: their shares, or () for equal ones.
         tta: "none", "flips" or "d4". backend, device, precision: "auto" or a name.
-        memory: bytes for the process. threads: prefetch threads, and CPU threads of the runtime.
+        memory: bytes for the process. workers, apart: that many such processes and so many bytes besides make up the
+            whole budget; for messages that speak of `--memory`. threads: prefetch threads, and CPU
+            threads of the runtime.
         device_memory: bytes of GPU memory, or None.
         options: what one slide depends on.
     """
@@ -34,6 +36,8 @@ class RunConfig:
     device: str = "auto"
     precision: str = "auto"
     memory: int = 2 << 30
+    workers: int = 1
+    apart: int = 0
     threads: int = 1
     device_memory: int | None = None
     options: RunOptions = field(default_factory=RunOptions)
@@ -43,8 +47,8 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RunConfig:
-        values = {**data, "options": RunOptions(**data["options"])}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return cls(**{**values, "options": RunOptions(**data["options"])})
 
     def load(self) -> LoadedModel:
         """The model, flips and members inside.

@@ -14,7 +14,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from wsiseg.backends.base import Session
 from wsiseg.errors import Interrupted, SlideError, WsisegError
 from wsiseg.pipeline.abort import Abort
-from wsiseg.pipeline.job import Begin, BeginPanel, Entry, Failed, PanelDone, RowDone, SlideDone, SlideJob, Tile, Work
+from wsiseg.pipeline.job import (
+    Begin,
+    BeginPanel,
+    Entry,
+    Failed,
+    PanelDone,
+    RowDone,
+    SlideDone,
+    SlideJob,
+    Tile,
+    Work,
+)
 from wsiseg.pipeline.ledger import Ledger
 from wsiseg.pipeline.options import SlideTask
 from wsiseg.pipeline.settings import ModelSettings
@@ -194,7 +205,9 @@ class Feeder(threading.Thread):
                     self._slot = self._take()
                     since = job.spent("wait for network", since)
                 out = self._session.input(self._slot)[self._filled]
-                cpu.gather_tile(reader.ring, y, x, height, width, panel.c0, settings.fill, settings.fill_value, out)
+                cpu.gather_tile(
+                    reader.ring, y, x, height, width, panel.c0, settings.fill, settings.fill_value, out
+                )
                 if settings.tissue and cpu.tissue_count(out, least) < least:
                     job.count("empty tiles")
                     continue

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from wsiseg.backends.base import Session
 from wsiseg.errors import BudgetError, SlideError, WsisegError
 from wsiseg.geometry import Size
-from wsiseg.memory import MemoryPlan, ReadCost, plan_memory
+from wsiseg.memory import MemoryPlan, ReadCost, Share, plan_memory
 from wsiseg.objects import clean
 from wsiseg.pipeline.abort import Abort
 from wsiseg.pipeline.collect import Collector, Outcome
@@ -33,9 +33,12 @@ from wsiseg.resident import resident_bytes, trim
 from wsiseg.runs import Runs
 from wsiseg.slide import DecodePool, ReadPlan, open_slide, ring_bytes
 from wsiseg.tiling import TileGrid
+from wsiseg.units import format_bytes
 
 # Kept free for what no plan sees: allocator slack, thread stacks, Python objects of one slide.
 RESERVE_SHARE, RESERVE_LEAST = 0.03, 24 << 20
+# Less than this holds no slide's buffers; it is said once and not of every slide.
+LEAST_FREE = 24 << 20
 
 
 def _no_progress(job: SlideJob, share: float) -> None:
@@ -44,18 +47,18 @@ def _no_progress(job: SlideJob, share: float) -> None:
 
 @dataclass(frozen=True)
 class Budget:
-    """Bytes for the process, and what was resident when planning began."""
+    """What the process may hold, and what was resident when planning began."""
 
-    total: int
+    share: Share
     resident: int
 
     @property
     def reserve(self) -> int:
-        return max(RESERVE_LEAST, int(self.total * RESERVE_SHARE))
+        return max(RESERVE_LEAST, int(self.share.bytes * RESERVE_SHARE))
 
     @property
     def free(self) -> int:
-        return self.total - self.resident - self.reserve
+        return self.share.bytes - self.resident - self.reserve
 
 
 class Processor:
@@ -63,7 +66,8 @@ class Processor:
 
     Args:
         session: a loaded model; the caller closes it.
-        options: what the person set. memory: bytes for the whole process, model and interpreter included.
+        options: what the person set. memory: bytes for the whole process, model and interpreter
+            included; a `Share` when several processes divide a budget.
         threads: prefetch threads. progress: called from the feeder's thread as (job, share of the slide handed over).
 
     Raises:
@@ -75,7 +79,7 @@ class Processor:
         session: Session,
         options: RunOptions,
         *,
-        memory: int,
+        memory: int | Share,
         threads: int,
         progress: Callable[[SlideJob, float], None] = _no_progress,
     ) -> None:
@@ -85,7 +89,13 @@ class Processor:
         # Compiled code and caches are part of what is resident, so they are there before it is measured.
         warm_kernels(len(session.spec.classes))
         trim()
-        self.budget = Budget(memory, resident_bytes())
+        self.budget = Budget(memory if isinstance(memory, Share) else Share(memory), resident_bytes())
+        if self.budget.free < LEAST_FREE:
+            share, least = self.budget.share, self.budget.resident + self.budget.reserve + LEAST_FREE
+            raise BudgetError(
+                f"the memory budget is too small: the program and the model hold {format_bytes(self.budget.resident)}, --memory is "
+                f"{format_bytes(share.option(share.bytes))}; give --memory {share.argument(least)} or more, or a smaller --tile or --batch"
+            )
 
     def prepare(self, task: SlideTask) -> SlideJob:
         """Open a slide and plan it; reads metadata only.
@@ -98,7 +108,12 @@ class Processor:
         try:
             settings = slide_settings(self.session.spec, self.options, slide.mpp)
             read = slide.plan(settings.scale, level=self.options.level)
-            grid = TileGrid(slide.size.over(settings.scale), self.settings.tile, self.settings.stride, self.settings.fill == 0)
+            grid = TileGrid(
+                slide.size.over(settings.scale),
+                self.settings.tile,
+                self.settings.stride,
+                self.settings.fill == 0,
+            )
             try:
                 plan = self.plan(grid, slide.size, read)
             except BudgetError as error:
@@ -117,7 +132,7 @@ class Processor:
             classes=len(self.session.spec.classes),
             read=cost,
             resident=self.budget.resident,
-            budget=self.budget.total,
+            budget=self.budget.share,
             reserve=self.budget.reserve,
             full_width=size.width,
         )
@@ -166,7 +181,12 @@ class Processor:
         if self.settings.tissue and not job.counts.get("tiles"):
             job.warnings.append("no tissue was found, so its mask is empty; --tissue none runs every tile")
         now = job.spent("objects", started)
-        stats = {"times": dict(job.times), "counts": dict(job.counts), "planned": job.memory.total, "panels": len(job.memory.panels)}
+        stats = {
+            "times": dict(job.times),
+            "counts": dict(job.counts),
+            "planned": job.memory.total,
+            "panels": len(job.memory.panels),
+        }
         return SlideResult(
             task=job.task,
             size=size,

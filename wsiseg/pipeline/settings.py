@@ -43,7 +43,9 @@ def model_settings(spec: ModelSpec, options: RunOptions) -> ModelSettings:
     tile = options.tile or spec.tile
     if tile < 1 or tile % spec.tile_multiple:
         near = max(spec.tile_multiple, round(tile / spec.tile_multiple) * spec.tile_multiple)
-        raise UsageError(f"--tile {tile}: model {spec.name!r} needs a multiple of {spec.tile_multiple}, such as {near}")
+        raise UsageError(
+            f"--tile {tile}: model {spec.name!r} needs a multiple of {spec.tile_multiple}, such as {near}"
+        )
     overlap = spec.overlap if options.overlap is None else options.overlap
     if not 0 <= overlap <= 0.75:
         raise UsageError(f"--overlap {overlap}: must be between 0 and 0.75 of the tile")
@@ -71,12 +73,16 @@ def slide_settings(spec: ModelSpec, options: RunOptions, mpp: float | None) -> S
         scale = spec.scale
     elif mpp is None:
         scale = spec.scale
-        warnings.append(f"no microns per pixel in the file; scale {scale} assumed, set --mpp or --scale to be sure")
+        warnings.append(
+            f"no microns per pixel in the file; scale {scale} assumed, set --mpp or --scale to be sure"
+        )
     else:
         wanted = spec.mpp / mpp
         scale = max(1, round(wanted))
         if abs(scale / wanted - 1) > SCALE_TOLERANCE:
-            warnings.append(f"{mpp:.3g} microns per pixel is {'coarser' if wanted < 1 else 'not a whole part'} of the model's {spec.mpp:.3g}; scale {scale} is {scale / wanted:.2f} of the wanted one")
+            warnings.append(
+                f"{mpp:.3g} microns per pixel is {'coarser' if wanted < 1 else 'not a whole part'} of the model's {spec.mpp:.3g}; scale {scale} is {scale / wanted:.2f} of the wanted one"
+            )
 
     # Without the file's word the assumed scale implies a pixel size, so areas in square microns keep their meaning.
     pixel = (mpp or spec.mpp / scale) if spec.mpp else 1.0
@@ -84,4 +90,9 @@ def slide_settings(spec: ModelSpec, options: RunOptions, mpp: float | None) -> S
     def pixels(option: int | None, default: float) -> int:
         return option if option is not None else round(default / (pixel * pixel))
 
-    return SlideSettings(scale, pixels(options.min_area, spec.min_area), pixels(options.fill_holes, spec.fill_holes), tuple(warnings))
+    return SlideSettings(
+        scale,
+        pixels(options.min_area, spec.min_area),
+        pixels(options.fill_holes, spec.fill_holes),
+        tuple(warnings),
+    )

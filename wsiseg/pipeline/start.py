@@ -10,6 +10,7 @@ from typing import Any
 
 from wsiseg.backends import registry
 from wsiseg.backends.base import SessionOptions
+from wsiseg.memory import Share
 from wsiseg.model.load import LoadedModel
 from wsiseg.pipeline.config import RunConfig
 from wsiseg.pipeline.job import SlideJob
@@ -46,7 +47,9 @@ def start(config: RunConfig, progress: Callable[[SlideJob, float], None] = _no_p
     model = config.load()
     settings = model_settings(model.spec, config.options)
     backend = config.backend
-    options = SessionOptions(settings.tile, 1, 1, config.threads, config.precision, config.device, config.device_memory)
+    options = SessionOptions(
+        settings.tile, 1, 1, config.threads, config.precision, config.device, config.device_memory
+    )
     if backend == "auto":
         backend = registry.choose(model, options)
     on_cpu = backend == "openvino" or not config.device.startswith(("auto", "cuda"))
@@ -57,7 +60,13 @@ def start(config: RunConfig, progress: Callable[[SlideJob, float], None] = _no_p
     options = dataclasses.replace(options, batch=batch, slots=slots)
     session = registry.open_session(model, options, backend)
     try:
-        processor = Processor(session, config.options, memory=config.memory, threads=config.threads, progress=progress)
+        processor = Processor(
+            session,
+            config.options,
+            memory=Share(config.memory, config.workers, config.apart),
+            threads=config.threads,
+            progress=progress,
+        )
         yield Started(processor, model, config.identity(model, backend, session.precision))
     finally:
         session.close()

@@ -62,7 +62,9 @@ class ColumnRuns:
         if self._count + columns > len(self._x):
             self._seal()
             self._new_chunk(columns)
-        self._count = cpu.close_transitions(self._inside, self.x0, self._size.height, self._x, self._y, self._count)
+        self._count = cpu.close_transitions(
+            self._inside, self.x0, self._size.height, self._x, self._y, self._count
+        )
         self._seal()
         self._count = 0
         return self

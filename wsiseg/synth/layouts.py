@@ -77,22 +77,22 @@ def encode(layout: Layout, pixels: np.ndarray) -> bytes:
     """One segment's bytes: `pixels` uint8 [h, w, 3], or [h, w] for a single colour plane."""
     if layout.codec == "raw":
         return np.ascontiguousarray(pixels).tobytes()
-    pixels = np.ascontiguousarray(pixels)
+    data: Any = np.ascontiguousarray(pixels)
     if layout.codec == "jpeg":
         stream = bytes(
             imagecodecs.jpeg8_encode(
-                pixels, level=JPEG_QUALITY, colorspace="RGB", outcolorspace="YCbCr", subsampling="420"
+                data, level=JPEG_QUALITY, colorspace="RGB", outcolorspace="YCbCr", subsampling="420"
             )
         )
         return split_tables(stream)[1] if layout.tables else stream
     if layout.codec == "lzw":
         # The horizontal predictor: differences between a sample and the same sample of the pixel to its left.
-        return bytes(imagecodecs.lzw_encode(imagecodecs.delta_encode(pixels, axis=1)))
+        return bytes(imagecodecs.lzw_encode(imagecodecs.delta_encode(data, axis=1)))
     if layout.codec == "deflate":
-        return bytes(imagecodecs.deflate_encode(pixels, level=3))
+        return bytes(imagecodecs.deflate_encode(data, level=1))
     if layout.codec == "zstd":
-        return bytes(imagecodecs.zstd_encode(pixels, level=2))
-    return bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="J2K", reversible=True, numthreads=1))
+        return bytes(imagecodecs.zstd_encode(data, level=1))
+    return bytes(imagecodecs.jpeg2k_encode(data, level=0, codecformat="J2K", reversible=True, numthreads=1))
 
 
 def split_tables(stream: bytes) -> tuple[bytes, bytes]:

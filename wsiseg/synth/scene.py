@@ -9,7 +9,7 @@ import numpy as np
 from wsiseg.errors import UsageError
 from wsiseg.geometry import Rect, Size
 from wsiseg.runs import Runs
-from wsiseg.synth import paint
+from wsiseg.synth import fields, paint
 
 # Coarse samples per axis from which the threshold for the wanted tissue share is taken.
 _SAMPLES = 192
@@ -43,8 +43,12 @@ class Scene:
         self.glomeruli = self._place_glomeruli()
 
     def _field(self, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
-        field: np.ndarray = paint.sample_tissue(
-            self.seed, ys.astype(np.float64), xs.astype(np.float64), *map(float, (self.size.height, self.size.width)), self.mpp
+        field: np.ndarray = fields.sample_tissue(
+            self.seed,
+            ys.astype(np.float64),
+            xs.astype(np.float64),
+            *map(float, (self.size.height, self.size.width)),
+            self.mpp,
         )
         return field
 
@@ -64,7 +68,7 @@ class Scene:
         Each cell of a coarse grid holds at most one, which stays inside its cell: glomeruli never overlap. They lie
         in tissue (centre and eight points around it), and are rare where a slow noise says "medulla".
         """
-        cell = paint.GLOMERULUS_CELL_UM / self.mpp
+        cell = fields.GLOMERULUS_CELL_UM / self.mpp
         rows = []
         count = int(np.ceil(self.size.height / cell)), int(np.ceil(self.size.width / cell))
         around = np.array([(np.sin(a), np.cos(a)) for a in np.arange(8) * np.pi / 4] + [(0.0, 0.0)])
@@ -78,12 +82,14 @@ class Scene:
                 reach = radius * (1 + float(np.abs(bend).sum())) + 1
                 room = max(cell / 2 - reach - 1, 0.0)
                 y, x = (i + 0.5) * cell + (2 * d[7] - 1) * room, (j + 0.5) * cell + (2 * d[8] - 1) * room
-                medulla = paint.value_noise(self.seed + 51, y * self.mpp / 2600, x * self.mpp / 2600)
+                medulla = fields.value_noise(self.seed + 51, y * self.mpp / 2600, x * self.mpp / 2600)
                 if d[9] > (0.85 if medulla < 0.72 else 0.06) or y > self.size.height or x > self.size.width:
                     continue
                 points = np.array([y, x]) + around * radius * 1.15
                 if any(
-                    paint.tissue_field(self.seed, py, px, float(self.size.height), float(self.size.width), self.mpp)
+                    fields.tissue_field(
+                        self.seed, py, px, float(self.size.height), float(self.size.width), self.mpp
+                    )
                     <= self.threshold
                     for py, px in points
                 ):
@@ -91,7 +97,7 @@ class Scene:
                 shift = (d[10:12] - 0.5) * 0.24
                 tuft = 0.97 - 0.7 * float(np.hypot(*shift))
                 rows.append([y, x, radius, *bend, *shift, tuft, reach * reach])
-        return np.array(rows, dtype=np.float64).reshape(-1, paint.GLOMERULUS_FIELDS)
+        return np.array(rows, dtype=np.float64).reshape(-1, fields.GLOMERULUS_FIELDS)
 
     def near(self, rect: Rect) -> np.ndarray:
         """The glomeruli whose reach touches `rect`: float64 [n, GLOMERULUS_FIELDS]."""
@@ -131,7 +137,7 @@ class Scene:
             columns = 2 * int(np.ceil(np.sqrt(g[12]))) + 4
             # A column meets the outline in a handful of runs at most: the outline has few harmonics.
             s, n = np.empty(columns * 8, np.int64), np.empty(columns * 8, np.int64)
-            count = paint.outline_runs(g, self.size.height, self.size.width, s, n)
+            count = fields.outline_runs(g, self.size.height, self.size.width, s, n)
             starts.append(s[:count].copy())
             lengths.append(n[:count].copy())
         if not starts:
@@ -152,4 +158,6 @@ def _noise_tables(rng: np.random.Generator, mpp: float) -> tuple[np.ndarray, np.
     soft: Any = np.fft.ifft2(np.fft.fft2(rng.standard_normal((n, n))) * low).real
     soft = (soft / soft.std()).clip(-2.5, 2.5)
     # Quantised, so that the last bits of a Fourier transform on another machine do not matter.
-    return np.round(fine * 64).astype(np.float32) / 64, np.round(soft * 64).astype(np.float32) / 64 * np.float32(0.6)
+    return np.round(fine * 64).astype(np.float32) / 64, np.round(soft * 64).astype(
+        np.float32
+    ) / 64 * np.float32(0.6)

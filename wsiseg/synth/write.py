@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import tifffile
-from wsiseg_kernels import cpu
 
 from wsiseg.errors import OutputError
 from wsiseg.geometry import Rect, Size, ceil_div
@@ -28,6 +27,7 @@ from wsiseg.outputs.files import output_errors
 from wsiseg.outputs.submission import write_submission
 from wsiseg.synth.layouts import DEFAULT_LAYOUT, TILE, Layout, encode, jpeg_tables, layout_named
 from wsiseg.synth.scene import Scene
+from wsiseg_kernels import cpu
 
 _STRIP_ROWS = 64  # rows painted at once for strips
 _TILES_AT_ONCE = 16  # tiles per task, so that handing tasks over costs little beside them
@@ -97,7 +97,12 @@ def write_slide(
     write_submission(truth_path, [(path.stem, runs.to_rle())])
     files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
     return WriteReport(
-        path, truth_path, len(scene.glomeruli), runs.area, sum(p.stat().st_size for p in files), time.monotonic() - began
+        path,
+        truth_path,
+        len(scene.glomeruli),
+        runs.area,
+        sum(p.stat().st_size for p in files),
+        time.monotonic() - began,
     )
 
 
@@ -135,7 +140,9 @@ class _Work:
         pixels = self.scene.render(rect)
         made = (
             encode(self.layout, pixels if plane is None else pixels[:, :, plane]),
-            shrunk(pixels[: clipped.height, : clipped.width], self.layout.factor) if self.layout.factor else None,
+            shrunk(pixels[: clipped.height, : clipped.width], self.layout.factor)
+            if self.layout.factor
+            else None,
         )
         if blank:
             self._blank[key] = made
@@ -191,7 +198,9 @@ def _tags(work: _Work, size: Size, level: int) -> dict[str, Any]:
         "metadata": None,
     }
     if not level:
-        tags["description"] = f"wsiseg synthetic kidney seed={scene.seed} mpp={scene.mpp:g} tissue={scene.tissue:g}"
+        tags["description"] = (
+            f"wsiseg synthetic kidney seed={scene.seed} mpp={scene.mpp:g} tissue={scene.tissue:g}"
+        )
     else:
         tags["subfiletype"] = 1
     if layout.rows:
@@ -223,15 +232,15 @@ def _tiles(work: _Work, below: _Level | None = None) -> Iterator[bytes]:
         for y in range(0, size.height, TILE):
             rects = [Rect(y, x, y + TILE, x + TILE) for x in range(0, size.width, TILE)]
             batches = [rects[i : i + _TILES_AT_ONCE] for i in range(0, len(rects), _TILES_AT_ONCE)]
-            means = []
-            for made in work.in_order(lambda batch: [work.tile(rect, plane) for rect in batch], batches):  # noqa: B023
-                for data, mean in made:
-                    if mean is not None:
-                        means.append(mean)
-                    yield data
-            if below is not None:
-                below.append(np.concatenate(means, axis=1))
-            work.progress(min(TILE, size.height - y) * size.width // len(planes))
+            made, means = work.in_order(lambda batch: [work.tile(r, plane) for r in batch], batches), []  # noqa: B023
+            for batch, tiles in zip(batches, made, strict=True):
+                means += [mean for _, mean in tiles if mean is not None]
+                # Before the tiles are handed over: nobody asks for more after the last tile.
+                if below is not None and batch is batches[-1]:
+                    below.append(np.concatenate(means, axis=1))
+                columns = min(batch[-1].x1, size.width) - batch[0].x0
+                work.progress(min(TILE, size.height - y) * columns // len(planes))
+                yield from (data for data, _ in tiles)
 
 
 def _strips(work: _Work) -> Iterator[bytes]:
@@ -252,8 +261,8 @@ def _strips(work: _Work) -> Iterator[bytes]:
         for y, made in zip(
             range(0, size.height, at_once), work.in_order(strips, range(0, size.height, at_once)), strict=True
         ):
-            yield from made
             work.progress(min(at_once, size.height - y) * size.width // len(planes))
+            yield from made
 
 
 def _fill_strip(path: Path, offset: int, work: _Work) -> None:
@@ -264,7 +273,7 @@ def _fill_strip(path: Path, offset: int, work: _Work) -> None:
 
         def rows(y: int) -> int:
             y1 = min(y + _STRIP_ROWS, size.height)
-            data = memoryview(work.scene.render(Rect(y, 0, y1, size.width))).cast("B")
+            data = memoryview(work.scene.render(Rect(y, 0, y1, size.width)).tobytes())
             at = offset + y * size.width * 3
             while data:
                 written = os.pwrite(file, data, at)
@@ -314,6 +323,7 @@ def _level_tiles(work: _Work, level: _Level, above: _Level) -> Iterator[bytes]:
 def _write_zarr(path: Path, work: _Work) -> None:
     """An OME-Zarr 0.5 image with one level: axes c, y, x; chunks of 512."""
     import zarr
+    from zarr.codecs import ZstdCodec
 
     size, scene, chunk = work.scene.size, work.scene, 2 * TILE
     group = zarr.create_group(path, zarr_format=3)
@@ -330,7 +340,9 @@ def _write_zarr(path: Path, work: _Work) -> None:
                 "datasets": [
                     {
                         "path": "0",
-                        "coordinateTransformations": [{"type": "scale", "scale": [1.0, scene.mpp, scene.mpp]}],
+                        "coordinateTransformations": [
+                            {"type": "scale", "scale": [1.0, scene.mpp, scene.mpp]}
+                        ],
                     }
                 ],
             }
@@ -341,7 +353,7 @@ def _write_zarr(path: Path, work: _Work) -> None:
         shape=(3, size.height, size.width),
         chunks=(3, chunk, chunk),
         dtype="uint8",
-        compressors=zarr.codecs.ZstdCodec(level=2),
+        compressors=ZstdCodec(level=1),
         dimension_names=["c", "y", "x"],
     )
 

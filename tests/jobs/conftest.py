@@ -1,0 +1,86 @@
+"""Folders of fake slides, and the undisturbed answer that every disturbed run must give byte for byte."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.fake import rle_of
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PATIENCE = 120.0  # seconds after which a state that never comes fails the test
+
+
+def write_slides(folder: Path, count: int = 60, special: dict[int, str] | None = None) -> Path:
+    """`count` files of different sizes; `special` gives some of them their first line."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        head = (special or {}).get(i, "slide")
+        (folder / f"s{i:03d}.tif").write_text(f"{head}\n{i}\n" + "x" * (37 * i % 500))
+    return folder
+
+
+def expected_csv(folder: Path, options: str = "", without: Iterable[str] = ()) -> bytes:
+    """What an undisturbed run writes, made without any of the code under test."""
+    rows = [
+        f"{path.stem},{rle_of(path.read_bytes(), options)}\n"
+        for path in sorted(folder.glob("*.tif"))
+        if path.stem not in set(without)
+    ]
+    return ("id,predicted\n" + "".join(rows)).encode()
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Temporary files below a folder."""
+    return [
+        str(p) for p in folder.rglob("*") if p.is_file() and (p.name.endswith(".tmp") or ".tmp" in p.name)
+    ]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The environment of a subprocess that finds wsiseg and the tests."""
+    path = os.pathsep.join(str(ROOT / part) for part in (".", "kernels", "train"))
+    return {**os.environ, "PYTHONPATH": path, **extra}
+
+
+def driver(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "tests.jobs.driver", *map(str, arguments)]
+
+
+def run_driver(*arguments: object, code: int | None = 0, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Runs the driver to its end and checks its exit code."""
+    done = subprocess.run(
+        driver(*arguments),
+        env=environment(**extra),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    if code is not None:
+        assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def wait_for(state: Callable[[], object], what: str) -> None:
+    """Waits until `state()` is true; a test never waits for a number of seconds."""
+    deadline = time.monotonic() + PATIENCE
+    while not state():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {PATIENCE:.0f} s in vain for {what}")
+        time.sleep(0.01)
+
+
+def count_records(out: Path) -> int:
+    return sum(1 for _ in Path(f"{out}.wsiseg").glob("records/*/*.txt"))
+
+
+@pytest.fixture
+def slides(tmp_path: Path) -> Path:
+    return write_slides(tmp_path / "slides")

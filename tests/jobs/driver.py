@@ -1,0 +1,41 @@
+"""A small `wsiseg run` around the fake processor: the same options, the same launch, slides that cost milliseconds.
+
+python -m tests.jobs.driver SLIDES -o OUT [--seconds S] [--options TEXT] [options of a job]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from wsiseg.cli.job_options import JobProgress, add_job_arguments, request_from, tell
+from wsiseg.errors import WsisegError
+from wsiseg.jobs.launch import launch
+from wsiseg.jobs.pool import WorkerSpec
+
+FACTORY = "tests.jobs.fake:make_processor"
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("inputs", nargs="+")
+    parser.add_argument("-o", "--output", required=True)
+    parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--options", default="")
+    parser.add_argument("--dry-run", action="store_true")
+    add_job_arguments(parser)
+    args = parser.parse_args(argv)
+    spec = WorkerSpec(FACTORY, {"seconds": args.seconds, "options": args.options}, stage=args.stage)
+    command = [sys.executable, "-m", "tests.jobs.driver", *argv]
+    try:
+        with JobProgress() as progress:
+            outcome = launch(request_from(args, args.inputs, args.output, spec, command), progress)
+            tell(outcome, args.output, progress.console)
+    except WsisegError as error:
+        print(f"wsiseg: {error}", file=sys.stderr)
+        return error.exit_code
+    return outcome.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

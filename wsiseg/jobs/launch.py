@@ -1,0 +1,212 @@
+"""The one entry that the command line calls: many slides, on this machine, as a shard, or on a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from wsiseg.errors import Interrupted, UsageError
+from wsiseg.jobs.folder import JobFolder
+from wsiseg.jobs.manifest import Manifest, Slide, find_slides
+from wsiseg.jobs.merge import Merged, merge
+from wsiseg.jobs.pool import Event, Pool, WorkerSpec
+from wsiseg.jobs.records import Record
+from wsiseg.jobs.shards import PLAN_VARIABLE, equal_shards, parse_shard, planned
+from wsiseg.jobs.stop import StopSignals
+from wsiseg.jobs.work import Summary
+
+CLUSTERS = ("slurm", "dask-slurm", "tcp://HOST:PORT")
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """What a person asked for.
+
+    Attributes:
+        inputs: files, folders and globs.
+        out: path or URL of the CSV.
+        spec: how a worker process makes its processor.
+        identity: everything the results depend on, as plain data; None asks the first worker.
+        records: folder or URL of the records; None is beside the CSV.
+        fresh: forget what earlier runs did. partial: write the CSV even when slides are missing.
+        retry_failed: try failed slides again; None does so except in a shard, which may be started many times by its
+            cluster.
+        shard: "i/n", "auto" or None. shards: how many there are, where the cluster does not say.
+        workers: processes on this machine.
+        cluster: None, "slurm", "dask-slurm" or a Dask scheduler's address.
+        gpus: how many jobs of the cluster at a time. sbatch: more options for sbatch. dry_run: write, do not submit.
+        command: the command line that does one shard of this, without the options of the cluster.
+    """
+
+    inputs: tuple[str, ...]
+    out: str
+    spec: WorkerSpec
+    identity: Mapping[str, Any] | None = None
+    records: str | None = None
+    fresh: bool = False
+    partial: bool = False
+    retry_failed: bool | None = None
+    shard: str | None = None
+    shards: int | None = None
+    workers: int = 1
+    cluster: str | None = None
+    gpus: int = 1
+    sbatch: str = ""
+    dry_run: bool = False
+    command: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> JobFolder:
+        return JobFolder.beside(self.out, self.records)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it ended: the slides of this part, and the CSV if one was written."""
+
+    summary: Summary
+    merged: Merged | None = None
+
+    @property
+    def exit_code(self) -> int:
+        return self.summary.exit_code
+
+
+def launch(request: JobRequest, on_event: Callable[[Event], None] = lambda event: None) -> Outcome:
+    """Does what the request says.
+
+    Args:
+        on_event: what `pool.Pool` reports, and {"type": "plan", "total": n, "skipped": n, "bytes": n} once,
+            {"type": "note", "text": line} for what a person should read.
+
+    Raises:
+        WsisegError: one line, with its exit code.
+    """
+    check(request)
+    if request.cluster == "slurm":
+        from wsiseg.jobs.slurm import submit
+
+        return submit(request, on_event)
+    if request.cluster:
+        from wsiseg.jobs.dask_cluster import run_dask
+
+        return run_dask(request, on_event)
+    return run_here(request, on_event)
+
+
+def check(request: JobRequest) -> None:
+    """Refuses what does not go together.
+
+    Raises:
+        UsageError: in one line.
+    """
+    cluster = request.cluster
+    if cluster and cluster not in CLUSTERS[:2] and not cluster.startswith(("tcp://", "tls://", "ucx://")):
+        raise UsageError(f"--cluster {cluster!r} is not known; known: {', '.join(CLUSTERS)}")
+    if cluster and request.shard:
+        raise UsageError("--cluster and --shard do not go together: the cluster makes its own shards")
+    if request.shard and request.fresh:
+        raise UsageError(
+            "--fresh with --shard would remove what other shards have done; run it once without --shard"
+        )
+    if request.shards is not None and request.shard != "auto":
+        raise UsageError("--shards N goes with --shard auto; write --shard i/n otherwise")
+    if request.workers < 1 or request.gpus < 1:
+        raise UsageError("--workers and --gpus must be at least 1")
+
+
+def prepare(request: JobRequest) -> tuple[JobFolder, Manifest]:
+    """The job's folder and the list that counts for this request."""
+    folder = request.folder
+    if request.fresh:
+        folder.start_over()
+    folder.clean()
+    if not request.shard:
+        return folder, find_slides(request.inputs)
+    frozen = folder.manifest()
+    return folder, frozen or folder.freeze_manifest(find_slides(request.inputs))
+
+
+def part_of(request: JobRequest, folder: JobFolder, manifest: Manifest) -> Sequence[Slide]:
+    """The slides of the manifest that this process is asked to do."""
+    if not request.shard:
+        return manifest.slides
+    shard = parse_shard(request.shard, request.shards)
+    plan = os.environ.get(PLAN_VARIABLE) if request.shard == "auto" else None
+    if not plan:
+        return equal_shards(manifest.slides, shard.count)[shard.index]
+    data = folder.store.read(plan)
+    if data is None:
+        raise UsageError(f"{folder.url}/{plan}: the plan of this submission is gone; submit again")
+    return planned(data, shard, manifest.slides)
+
+
+def run_here(request: JobRequest, on_event: Callable[[Event], None]) -> Outcome:
+    """The slides, or one shard of them, in worker processes of this machine; without a shard, the CSV too."""
+    with StopSignals() as signals:
+        folder, manifest = prepare(request)
+        slides = part_of(request, folder, manifest)
+        with Pool(folder, request.spec, request.workers, on_event) as pool:
+            signals.on_stop, signals.on_kill = pool.wake, pool.kill
+            identity = request.identity if request.identity is not None else pool.identity(signals.event)
+            digest = folder.claim(identity or {})
+            if not request.shard:
+                folder.write_manifest(manifest)
+            found = reusable(request, folder, slides, digest)
+            rest = [slide for slide in slides if slide.key not in found]
+            on_event(plan_event(slides, rest))
+            summary = Summary(len(slides), skipped=len(found))
+            summary.failures += [record for record in found.values() if record.status != "done"]
+            for record in pool.run(rest, digest, signals.event):
+                summary.add(record)
+        summary.interrupted = signals.event.is_set()
+        folder.clean()
+    if request.shard:
+        return Outcome(summary)
+    if summary.missing and not request.partial:
+        raise interrupted(signals.name, summary)
+    return Outcome(summary, merge(folder, request.out, request.partial, manifest, patience=0))
+
+
+def reusable(
+    request: JobRequest, folder: JobFolder, slides: Sequence[Slide], digest: str
+) -> dict[str, Record]:
+    """Records that spare their slides; failed ones are forgotten when they are to be tried again."""
+    found = folder.scan(slides, digest)
+    retry = not request.shard if request.retry_failed is None else request.retry_failed
+    return folder.forget_failures(found) if retry else found
+
+
+def plan_event(slides: Sequence[Slide], rest: Sequence[Slide]) -> Event:
+    """What is ahead, for a progress display."""
+    return {
+        "type": "plan",
+        "total": len(slides),
+        "skipped": len(slides) - len(rest),
+        "bytes": sum(s.size for s in rest),
+    }
+
+
+def interrupted(name: str, summary: Summary) -> Interrupted:
+    """The line of a run that a signal ended."""
+    done = summary.total - summary.missing
+    return Interrupted(
+        f"stopped by {name or 'request'} with {done} of {summary.total} slides done; the same command goes on from there"
+    )
+
+
+def with_share(
+    spec: WorkerSpec, workers: int, memory: int, cores: int, gpus: Sequence[str] = ()
+) -> WorkerSpec:
+    """`spec` for `workers` processes on one machine: each gets its share of the memory and the cores, and one GPU.
+
+    The payload gains "memory" (bytes), "cores" and "worker"; the environment CUDA_VISIBLE_DEVICES when there are GPUs.
+    """
+    payloads = [
+        {**spec.payload_of(i), "memory": memory // workers, "cores": max(1, cores // workers), "worker": i}
+        for i in range(workers)
+    ]
+    environ = [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(workers)]
+    return replace(spec, payload=payloads, environ=environ)
