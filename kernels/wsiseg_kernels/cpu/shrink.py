@@ -6,6 +6,7 @@ pixel. Division is a multiplication by a rounded-up reciprocal, exact for the su
 1994).
 """
 
+# mypy: allow-untyped-defs, no-check-untyped-defs
 from __future__ import annotations
 
 import numpy as np
@@ -58,7 +59,7 @@ def _lines(pixels: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def _add_rows(src, top, bottom, i0, i1, line):  # type: ignore[no-untyped-def]
+def _add_rows(src, top, bottom, i0, i1, line):
     """line[i0:i1] = the sum of rows top..bottom there, four rows to a pass."""
     y, fresh = top, True
     while y < bottom:
@@ -94,7 +95,7 @@ def _add_rows(src, top, bottom, i0, i1, line):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _add_columns(line, i0, i1, scale, total):  # type: ignore[no-untyped-def]
+def _add_columns(line, i0, i1, scale, total):
     """total[i] = line[i] + line[i+3] + ... of `scale` pixels, for i in i0..i1; returns the line that holds it."""
     count = i1 - i0
     a, t = line[i0:], total[i0:i1]
@@ -125,18 +126,18 @@ def _add_columns(line, i0, i1, scale, total):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _reciprocal(n):  # type: ignore[no-untyped-def]
+def _reciprocal(n):
     """m for which x // n == (x * m) >> 40 for every x < 2**24 and 1 <= n <= 2**16."""
     return (np.uint64(1 << 40) + np.uint64(n) - np.uint64(1)) // np.uint64(n)
 
 
 @kernel
-def _mean(total, n, m):  # type: ignore[no-untyped-def]
+def _mean(total, n, m):
     return np.uint8(((np.uint64(total) + (n >> np.uint64(1))) * m) >> np.uint64(40))
 
 
 @kernel
-def _shrink_lines(src, scale, out, line, total):  # type: ignore[no-untyped-def]
+def _shrink_lines(src, scale, out, line, total):
     """The blocks of all rows; `line` and `total` in the type that holds the sums."""
     whole = src.shape[1] // (3 * scale)
     used = whole * scale * 3
@@ -173,7 +174,7 @@ def _shrink_lines(src, scale, out, line, total):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _shrink(src, scale, out):  # type: ignore[no-untyped-def]
+def _shrink(src, scale, out):
     if scale <= 16:  # 256 x 255 fits
         short = np.empty((2, src.shape[1]), np.uint16)
         _shrink_lines(src, scale, out, short[0], short[1])
@@ -183,7 +184,7 @@ def _shrink(src, scale, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _shrink_add(src, y0, x0, scale, sums):  # type: ignore[no-untyped-def]
+def _shrink_add(src, y0, x0, scale, sums):
     rows, width = sums.shape[0], sums.shape[1] // 3
     j0, j1 = max(0, -x0), min(src.shape[1] // 3, width * scale - x0)
     if j1 <= j0:
@@ -219,7 +220,7 @@ def _shrink_add(src, y0, x0, scale, sums):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _shrink_finish(sums, row, scale, height, width, out):  # type: ignore[no-untyped-def]
+def _shrink_finish(sums, row, scale, height, width, out):
     line = sums[row % sums.shape[0]]
     down = min(scale, height - row * scale)
     whole = min(line.size // 3, width // scale)
