@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ def from_ome(xml: str) -> list[tuple[str, float, float]]:
     match = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", xml[:1_000_000])
     if not match:
         return []
-    attributes = dict(re.findall(r'(\w+)\s*=\s*"([^"]*)"', match[0]))
+    attributes = dict(re.findall(r'(\w+)\s*=\s*"([^"]*)"', html.unescape(match[0])))
     sizes: dict[str, float] = {}
     for axis in "XY":
         value = _number(attributes.get(f"PhysicalSize{axis}"))

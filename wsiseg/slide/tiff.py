@@ -157,7 +157,9 @@ def _axes(file: RawFile, tiff: Any, pages: int) -> dict[str, int]:
     if not (tiff.is_ome or tiff.is_imagej or tiff.is_shaped or tiff.is_qpi):
         return {}
     if pages >= limits.MAX_PAGES:
-        raise UnsupportedSlide(file.path, f"it has {limits.MAX_PAGES} pages or more; one RGB or gray image is read")
+        raise UnsupportedSlide(
+            file.path, f"it has {limits.MAX_PAGES} pages or more; one RGB or gray image is read"
+        )
     try:
         series = tiff.series[0]
         return {a: int(n) for a, n in zip(series.axes, series.shape, strict=True) if n > 1}
