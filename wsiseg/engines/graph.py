@@ -1,14 +1,7 @@
-"""Graph work before a compiler sees a model: fold batch norms, fix the shape, list the operators, carry half precision.
-
-TensorRT 11 is strongly typed only: what precision a layer runs in is what the graph says. So the graph itself is made
-half here: weights and activations in 16 bits, the last activation and everything after it (un-flipping, averaging) in
-float32, where a probability near a threshold needs the digits.
-"""
+"""Graph work before a compiler sees a model: fix the tile, compute shapes beforehand, allow known operators only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,20 +77,6 @@ ALLOWED = frozenset(
 SHAPE_ARITHMETIC = frozenset(
     ["Shape", "Size", "ConstantOfShape", "Range", "NonZero", "Where", "Equal", "Expand", "Loop", "If", "Scan"]
 )
-HEAVY = frozenset(["Conv", "ConvTranspose", "Gemm", "MatMul"])  # where the network's work is
-LAST = frozenset(["Sigmoid", "Softmax", "HardSigmoid"])
-HALF_MAX = 65504.0
-KEPT_FLOAT = {"Resize": (1, 2)}  # inputs that the ONNX specification wants as float32 whatever the data is
-
-
-@dataclass(frozen=True)
-class HalfReport:
-    """What became half: tensors converted, the nodes kept in float32, and the weights that rounded to zero."""
-
-    tensors: int
-    kept: tuple[str, ...]
-    flushed: int
-    largest: float
 
 
 def check_operators(model: ModelProto, where: str) -> None:
@@ -171,56 +150,54 @@ def _known_sizes(node: NodeProto, shapes: dict[str, Any]) -> list[int] | None:
     return sizes if len(sizes) == len(wanted) else None
 
 
-def fold_batch_norms(model: ModelProto) -> ModelProto:
-    """The model with every BatchNormalization that follows a Conv folded into it, computed in float64."""
+def specialise(model: ModelProto, tile: int, where: str) -> ModelProto:
+    """The model for one tile size and any batch, without shape arithmetic.
+
+    Shapes are computed for a batch of 1 and of 2; what is the same in both does not depend on the batch.
+
+    Raises:
+        ModelError: when something does.
+    """
+    one, two = (_by_scales(fold_constants(fix_shape(model, batch, tile))) for batch in (1, 2))
+    same = {t.name: t.SerializeToString() for t in one.graph.initializer} == {
+        t.name: t.SerializeToString() for t in two.graph.initializer
+    }
+    if not same or [n.op_type for n in one.graph.node] != [n.op_type for n in two.graph.node]:
+        raise ModelError(
+            f"{where}: the graph holds shapes that depend on the batch; export it with a free batch dimension"
+        )
+    return fix_shape(one, "batch", tile)
+
+
+def _by_scales(model: ModelProto) -> ModelProto:
+    """The model with every Resize to a size (which holds the batch) turned into one by a factor."""
     import onnx
     from onnx import numpy_helper
 
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    graph = result.graph
-    weights = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    readers: dict[str, int] = {}
-    for name in [n for node in graph.node for n in node.input] + [o.name for o in graph.output]:
-        readers[name] = readers.get(name, 0) + 1
-    makers = {name: node for node in graph.node for name in node.output}
-    dropped: list[NodeProto] = []
-    for norm in [n for n in graph.node if n.op_type == "BatchNormalization"]:
-        conv = makers.get(norm.input[0])
+    shapes = {
+        v.name: onnxio.dims(v)
+        for v in onnx.shape_inference.infer_shapes(model, data_prop=True).graph.value_info
+    }
+    weights = {t.name: t for t in model.graph.initializer}
+    for node in model.graph.node:
         if (
-            conv is None
-            or conv.op_type != "Conv"
-            or readers[norm.input[0]] != 1
-            or any(n not in weights for n in norm.input[1:])
+            node.op_type != "Resize"
+            or len(node.input) < 4
+            or node.input[3] not in weights
+            or node.input[0] not in shapes
         ):
             continue
-        if conv.input[1] not in weights or (
-            len(conv.input) > 2 and conv.input[2] and conv.input[2] not in weights
-        ):
+        given, wanted = shapes[node.input[0]], numpy_helper.to_array(weights[node.input[3]])
+        if len(wanted) != len(given) or not all(isinstance(d, int) for d in given):
             continue
-        epsilon = next((a.f for a in norm.attribute if a.name == "epsilon"), 1e-5)
-        gain, shift, mean, variance = (weights[n].astype(np.float64) for n in norm.input[1:5])
-        factor = gain / np.sqrt(variance + epsilon)
-        kernel = weights[conv.input[1]].astype(np.float64) * factor.reshape(
-            -1, *[1] * (weights[conv.input[1]].ndim - 1)
-        )
-        bias = (
-            weights[conv.input[2]].astype(np.float64)
-            if len(conv.input) > 2 and conv.input[2]
-            else np.zeros_like(mean)
-        )
-        names = [f"{norm.output[0]}/folded_weight", f"{norm.output[0]}/folded_bias"]
-        for name, value in zip(names, (kernel, (bias - mean) * factor + shift), strict=True):
-            graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))
-        conv.input[:] = [conv.input[0], *names]
-        conv.output[0] = norm.output[0]
-        dropped.append(norm)
-    for norm in dropped:
-        graph.node.remove(norm)
-    used = {name for node in graph.node for name in node.input}
-    for tensor in [t for t in graph.initializer if t.name not in used]:
-        graph.initializer.remove(tensor)
-    return result
+        scales = np.array([w / int(g) for w, g in zip(wanted, given, strict=True)], np.float32)
+        name = f"{node.output[0]}/scales"
+        model.graph.initializer.append(numpy_helper.from_array(scales, name))
+        node.input[:] = [node.input[0], "", name]
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in [t for t in model.graph.initializer if t.name not in used]:
+        model.graph.initializer.remove(tensor)
+    return model
 
 
 def fix_shape(model: ModelProto, batch: int | str, tile: int) -> ModelProto:
@@ -246,128 +223,3 @@ def fix_shape(model: ModelProto, batch: int | str, tile: int) -> ModelProto:
             else:
                 dim.dim_param = size
     return result
-
-
-def to_half(model: ModelProto, where: str, kind: str = "fp16") -> tuple[ModelProto, HalfReport]:
-    """The model with weights and activations in `kind` ("fp16" or "bf16"), the tail from the last activation in float32.
-
-    Raises:
-        ModelError: when a weight is not finite or too large for float16.
-    """
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    half = TensorProto.FLOAT16 if kind == "fp16" else TensorProto.BFLOAT16
-    result = onnx.ModelProto()
-    result.CopyFrom(fold_batch_norms(model))
-    graph = result.graph
-    del graph.value_info[:]
-    tail = _tail(graph.node, {o.name for o in graph.output})
-    floats = {t.name for t in graph.initializer if t.data_type == TensorProto.FLOAT}
-    in_float = {
-        name
-        for i, node in enumerate(graph.node)
-        for p, name in enumerate(node.input)
-        if i in tail or p in KEPT_FLOAT.get(node.op_type, ())
-    }
-    in_half = {
-        name
-        for i, node in enumerate(graph.node)
-        for p, name in enumerate(node.input)
-        if i not in tail and p not in KEPT_FLOAT.get(node.op_type, ())
-    }
-    tensors = {t.name: t for t in graph.initializer if t.name in floats}
-    converted, flushed, largest = 0, 0, 0.0
-    renamed: dict[str, str] = {}
-    for name in sorted(floats & in_half):
-        values = numpy_helper.to_array(tensors[name])
-        peak = float(np.abs(values).max(initial=0.0))
-        if not np.isfinite(peak) or (kind == "fp16" and peak > HALF_MAX):
-            raise ModelError(
-                f"{where}: weight {name!r} reaches {peak:g}, float16 ends at {HALF_MAX:g}; build with --precision bf16 or fp32"
-            )
-        largest = max(largest, peak)
-        small = _cast(values, half, f"{name}/half" if name in in_float else name)
-        if kind == "fp16":
-            flushed += int(np.count_nonzero((values != 0) & (values.astype(np.float16) == 0)))
-        if name in in_float:
-            renamed[name] = small.name
-            graph.initializer.append(small)
-        else:
-            tensors[name].CopyFrom(small)
-        converted += 1
-    nodes: list[NodeProto] = []
-    lifted: dict[str, str] = {}
-    constants = {t.name for t in graph.initializer}
-    made_in_tail = {name for i in tail for name in graph.node[i].output}
-    for index, node in enumerate(graph.node):
-        if index in tail:
-            for position, name in enumerate(node.input):
-                if (
-                    not name
-                    or name in made_in_tail
-                    or name in tensors
-                    or name in {t.name for t in graph.initializer}
-                ):
-                    continue
-                if name not in lifted:
-                    lifted[name] = f"{name}/float"
-                    nodes.append(
-                        helper.make_node(
-                            "Cast", [name], [lifted[name]], name=f"{name}/to_float", to=TensorProto.FLOAT
-                        )
-                    )
-                node.input[position] = lifted[name]
-        else:
-            kept = KEPT_FLOAT.get(node.op_type, ())
-            node.input[:] = [renamed.get(n, n) if p not in kept else n for p, n in enumerate(node.input)]
-            for attribute in node.attribute:
-                if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
-                    attribute.i = half
-                elif (
-                    attribute.type == onnx.AttributeProto.TENSOR
-                    and attribute.t.data_type == TensorProto.FLOAT
-                ):
-                    attribute.t.CopyFrom(_cast(numpy_helper.to_array(attribute.t), half, attribute.t.name))
-        nodes.append(node)
-    kept_names = tuple(graph.node[i].name or graph.node[i].op_type for i in sorted(tail))
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(copies)
-    if not kept_names:  # no activation at the end: the output itself goes back to float32
-        last = graph.output[0].name
-        for node in graph.node:
-            node.output[:] = [f"{last}/half" if n == last else n for n in node.output]
-        graph.node.append(
-            helper.make_node("Cast", [f"{last}/half"], [last], name="to_float", to=TensorProto.FLOAT)
-        )
-    return result, HalfReport(converted, kept_names, flushed, largest)
-
-
-def _tail(nodes: Iterable[NodeProto], outputs: set[str]) -> set[int]:
-    """Indices of the last activations and what follows them: nodes after which no heavy operator comes."""
-    nodes = list(nodes)
-    before_heavy: set[str] = set()  # tensors that some heavy operator depends on
-    light: list[bool] = [True] * len(nodes)
-    for index in range(len(nodes) - 1, -1, -1):
-        node = nodes[index]
-        light[index] = node.op_type not in HEAVY and not any(name in before_heavy for name in node.output)
-        if not light[index]:
-            before_heavy.update(node.input)
-    tail: set[int] = set()
-    behind: set[str] = set()
-    for index, node in enumerate(nodes):
-        if light[index] and (node.op_type in LAST or any(name in behind for name in node.input)):
-            tail.add(index)
-            behind.update(node.output)
-    return tail
-
-
-def _cast(values: np.ndarray, half: int, name: str):  # type: ignore[no-untyped-def]
-    from onnx import TensorProto, helper, numpy_helper
-
-    if half == TensorProto.FLOAT16:
-        return numpy_helper.from_array(values.astype(np.float16), name)
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)  # round to nearest, ties to even
-    return helper.make_tensor(name, TensorProto.BFLOAT16, values.shape, rounded.tobytes(), raw=True)

@@ -32,7 +32,7 @@ def inspect_layers(text: str, precision: str) -> Layers:
         EngineError: for text that holds no layer information.
     """
     try:
-        layers = json.loads(text)["Layers"]
+        layers = list(json.loads(text)["Layers"])
     except (ValueError, KeyError, TypeError) as error:
         raise EngineError(
             f"the engine's layer information cannot be read ({error}); build with detailed profiling verbosity"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from wsiseg.engines import cuda_driver, graph, inspect
+from wsiseg.engines import cuda_driver, graph, half, inspect
 from wsiseg.engines.build import Built, Request
 from wsiseg.engines.key import BuildOptions, Machine, key_parts, timing_cache_name
 from wsiseg.engines.tensorrt_runtime import make_logger, this_machine
@@ -59,12 +59,12 @@ def prepare_graph(request: Request) -> bytes:
         ModelError: for an operator that is not on the list, or weights that overflow half precision.
     """
     where = request.model.name
-    model = graph.fix_shape(onnxio.parse(request.model.onnx_bytes, where), "batch", request.tile)
+    model = onnxio.parse(request.model.onnx_bytes, where)
     del model.graph.output[1:]
-    model = graph.fold_constants(model)
+    model = graph.specialise(model, request.tile, where)
     graph.check_operators(model, where)
     if request.precision in ("fp16", "bf16"):
-        model, report = graph.to_half(model, where, request.precision)
+        model, report = half.to_half(model, where, request.precision)
         request.tell(
             f"{report.tensors} tensors in {request.precision} (largest weight {report.largest:.3g}), float32 from {report.kept[0] if report.kept else 'the output'}"
         )
