@@ -116,7 +116,7 @@ def test_unknown_operators_are_named() -> None:
 
 def test_batch_norms_are_folded(tiles: np.ndarray) -> None:
     model = with_batch_norm()
-    folded = half.fold_batch_norms(model)
+    folded = graph.fold_batch_norms(model)
     assert "BatchNormalization" not in {n.op_type for n in folded.graph.node}
     assert not {"gain", "mean", "w1"} & {t.name for t in folded.graph.initializer}
     assert np.abs(run(folded, tiles) - run(model, tiles)).max() < 1e-5

@@ -14,18 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from wsiseg.backends.base import Session
 from wsiseg.errors import Interrupted, SlideError, WsisegError
 from wsiseg.pipeline.abort import Abort
-from wsiseg.pipeline.job import (
-    Begin,
-    BeginPanel,
-    Entry,
-    Failed,
-    PanelDone,
-    RowDone,
-    SlideDone,
-    SlideJob,
-    Tile,
-    Work,
-)
+from wsiseg.pipeline.job import Begin, BeginPanel, Entry, Failed, PanelDone, RowDone, SlideDone, SlideJob, Tile, Work
 from wsiseg.pipeline.ledger import Ledger
 from wsiseg.pipeline.options import SlideTask
 from wsiseg.pipeline.settings import ModelSettings
