@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..arrays import U8
-from ..definitions import FILL_REFLECT, TISSUE_MAX_DARK, TISSUE_MIN_BRIGHT, TISSUE_MIN_CHROMA
+from ..definitions import FILL_REFLECT, TISSUE_GRAY_DARK, TISSUE_MAX_DARK, TISSUE_MIN_BRIGHT, TISSUE_MIN_CHROMA
 from .jit import kernel
 
 
@@ -71,8 +71,8 @@ def _gather(ring, y0, x0, height, width, col0, fill, value, out):
 @kernel
 def _is_tissue(r, g, b):
     hi, lo = max(r, max(g, b)), min(r, min(g, b))
-    coloured = np.uint8(hi - lo) >= np.uint8(TISSUE_MIN_CHROMA)
-    return coloured & (hi >= np.uint8(TISSUE_MIN_BRIGHT)) & (lo <= np.uint8(TISSUE_MAX_DARK))
+    coloured = (np.uint8(hi - lo) >= np.uint8(TISSUE_MIN_CHROMA)) & (lo <= np.uint8(TISSUE_MAX_DARK))
+    return (hi >= np.uint8(TISSUE_MIN_BRIGHT)) & (coloured | (lo <= np.uint8(TISSUE_GRAY_DARK)))
 
 
 @kernel

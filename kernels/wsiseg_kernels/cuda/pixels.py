@@ -7,7 +7,7 @@ import numpy as np
 from numba import cuda
 
 from ..arrays import U8, U32
-from ..definitions import FILL_REFLECT, TISSUE_MAX_DARK, TISSUE_MIN_BRIGHT, TISSUE_MIN_CHROMA
+from ..definitions import FILL_REFLECT, TISSUE_GRAY_DARK, TISSUE_MAX_DARK, TISSUE_MIN_BRIGHT, TISSUE_MIN_CHROMA
 from .launch import LINE, SIMULATED, kernel, launch_line, launch_plane, lent
 
 _COUNTERS = 4 * LINE if SIMULATED else 256 * LINE
@@ -120,7 +120,8 @@ def _tissue(tile, count):
         y, x = k // wide, k % wide
         r, g, b = int(tile[y, x, 0]), int(tile[y, x, 1]), int(tile[y, x, 2])
         hi, lo = max(r, max(g, b)), min(r, min(g, b))
-        if hi - lo >= TISSUE_MIN_CHROMA and hi >= TISSUE_MIN_BRIGHT and lo <= TISSUE_MAX_DARK:
+        coloured = hi - lo >= TISSUE_MIN_CHROMA and lo <= TISSUE_MAX_DARK
+        if hi >= TISSUE_MIN_BRIGHT and (coloured or lo <= TISSUE_GRAY_DARK):
             mine += 1
     if mine > 0:
         cuda.atomic.add(count, 0, mine)
