@@ -48,7 +48,7 @@ def decoder(path: str | os.PathLike[str], layout: TiffLayout) -> Decode:
     if code not in READ:
         name = compression_name(code)
         raise UnsupportedSlide(
-            path, f"{name}{'' if name.endswith(str(code)) else ' compression'} is not read"
+            path, f"{name}{'' if name.startswith('compression') else ' compression'} is not read"
         )
     if code in JPEG:
         return _jpeg(path, layout)
