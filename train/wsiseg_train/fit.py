@@ -24,6 +24,7 @@ from wsiseg.errors import UsageError
 from wsiseg.model.spec import ModelSpec
 from wsiseg_train.checkpoint import read_checkpoint, save_checkpoint
 from wsiseg_train.config import Recipe
+from wsiseg_train.curves import plot_curves
 from wsiseg_train.folds import split_stores
 from wsiseg_train.module import SegmentationModule
 from wsiseg_train.store import TrainingStore, open_stores
@@ -133,6 +134,7 @@ def train_recipe(recipe: Recipe, out: str | os.PathLike[str], *, resume: bool = 
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", module="torch")
         trainer.fit(module, ckpt_path=os.fspath(point) if resume and point.exists() else None, weights_only=False)
+    plot_curves(folder / "curves.csv", folder / "curves.png")
     dice = keeper.best if split.held else None
     return TrainResult(folder / "best.pt", folder / "last.pt", dice, trainer.global_step)
 
