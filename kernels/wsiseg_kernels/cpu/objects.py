@@ -13,14 +13,14 @@ from ..arrays import I32, I64, Runs
 from .jit import kernel
 
 
-def label_runs(starts: I64, lengths: I64, height: int) -> tuple[I32, int, I64, I64]:
-    """8-connected components; see `reference.label_runs`.
+def label_runs(starts: I64, lengths: I64, height: int, connectivity: int = 8) -> tuple[I32, int, I64, I64]:
+    """8- or 4-connected components; see `reference.label_runs`.
 
     Returns (labels int32 [m], count, starts int64 [m], lengths int64 [m]): runs cut at columns, components numbered in
     the order of their first runs.
     """
     cut_starts, cut_lengths = _split(starts, lengths, height)
-    labels, count = _components(cut_starts, cut_lengths, height, 1)
+    labels, count = _components(cut_starts, cut_lengths, height, 1 if connectivity == 8 else 0)
     return labels, int(count), cut_starts, cut_lengths
 
 
