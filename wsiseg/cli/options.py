@@ -13,8 +13,8 @@ from typing import Any
 
 from wsiseg.errors import UsageError, unknown_name
 from wsiseg.limits import core_limit, memory_limit
-from wsiseg.pipeline.options import LEVELS, ON_BAD_TILE, TISSUE_RULES, RunOptions
 from wsiseg.pipeline.config import DEFAULT_MODEL, RunConfig
+from wsiseg.pipeline.options import LEVELS, ON_BAD_TILE, TISSUE_RULES, RunOptions
 from wsiseg.units import parse_bytes
 
 MEMORY_SHARE = 0.8
@@ -118,8 +118,8 @@ def _converted(path: str, name: str, value: Any) -> Any:
     choices = {"tta": TTA, "precision": PRECISIONS, "tissue": TISSUE_RULES, "level": LEVELS, "on_bad_tile": ON_BAD_TILE}
     if name in choices and value not in choices[name]:
         raise UsageError(f"--config {path}: " + unknown_name(name, value, choices[name]))
-    wanted: dict[str, tuple[type, ...]] = {n: (int,) for n in ("tile", "batch", "scale", "min_area", "fill_holes", "threads", "workers")}
-    wanted |= {n: (int, float) for n in ("overlap", "mpp", "threshold")}
+    wanted: dict[str, tuple[type, ...]] = dict.fromkeys(("tile", "batch", "scale", "min_area", "fill_holes", "threads", "workers"), (int,))
+    wanted |= dict.fromkeys(("overlap", "mpp", "threshold"), (int, float))
     if name in wanted and (not isinstance(value, wanted[name]) or isinstance(value, bool)):
         raise UsageError(f"--config {path}: {name} = {value!r} is not a number of the right kind")
     return value

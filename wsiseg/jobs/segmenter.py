@@ -13,8 +13,8 @@ from typing import Any
 
 from wsiseg.errors import Interrupted
 from wsiseg.jobs.work import WorkerContext
-from wsiseg.pipeline.job import SlideJob
 from wsiseg.pipeline.config import RunConfig
+from wsiseg.pipeline.job import SlideJob
 from wsiseg.pipeline.start import start
 from wsiseg.resident import peak_bytes, tighten_allocator
 
