@@ -32,7 +32,9 @@ def main(argv: list[str]) -> int:
     try:
         with JobProgress() as progress:
             request = request_from(args, args.inputs, args.output, spec, command)
-            outcome = launch(replace(request, startup=args.startup), progress)
+            outcome = launch(
+                replace(request, startup=args.startup, job_memory=1 << 30, job_host="127.0.0.1"), progress
+            )
             tell(outcome, args.output, progress.console)
     except WsisegError as error:
         print(f"wsiseg: {error}", file=sys.stderr)

@@ -95,6 +95,9 @@ class FakeProcessor:
             return FakeFailure(task, f"{task.path}: {rest}")
         if word in ("segv", "kill"):
             os.kill(os.getpid(), signal.SIGSEGV if word == "segv" else signal.SIGKILL)
+        if word == "killparent":
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60)
         if word == "once" and not os.path.exists(rest):
             Path(rest).touch()
             os.kill(os.getpid(), signal.SIGKILL)

@@ -39,6 +39,8 @@ class JobRequest:
         gpus: how many jobs of the cluster at a time. sbatch: more options for sbatch. dry_run: write, do not submit.
         command: the command line that does one shard of this, without the options of the cluster.
         startup: what starting a job costs, in bytes of slides; None estimates it.
+        job_memory: bytes to ask for, for each Dask worker in a Slurm job. job_host: address that its scheduler listens
+            on; None leaves it to Dask.
     """
 
     inputs: tuple[str, ...]
@@ -58,6 +60,8 @@ class JobRequest:
     dry_run: bool = False
     command: tuple[str, ...] = ()
     startup: float | None = None
+    job_memory: int = 8 << 30
+    job_host: str | None = None
 
     @property
     def folder(self) -> JobFolder:
