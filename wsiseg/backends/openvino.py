@@ -98,7 +98,10 @@ class OpenVinoSession:
         core = ov.Core()
         graph = read_model(model)
         capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self.precision = choose_precision(options.precision, is_quantised(graph), capabilities, model.name)
+        asked = options.precision
+        if asked == "auto" and model.engine is not None and model.engine.sidecar.precision == "fp32":
+            asked = "fp32"  # a bf16 engine, too, runs in fp32 on a CPU without bf16: "auto" does that
+        self.precision = choose_precision(asked, is_quantised(graph), capabilities, model.name)
         hint = HINTS[self.precision] if self.precision != "int8" or "BF16" in capabilities else "f32"
         streams = min(options.threads, options.slots)
         config = {

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wsiseg.engines.graph import fold_batch_norms
 from wsiseg.errors import ModelError
+from wsiseg.model.batchnorm import fold_batch_norms
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto

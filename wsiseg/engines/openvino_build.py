@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import logging
 from typing import Any
 
 import numpy as np
@@ -71,8 +72,8 @@ def _quantise(graph: Any, request: Request) -> Any:
             f"int8 is calibrated on your own slides: {len(request.tiles) if request.tiles_from == 'slide' else 0} tiles with "
             f"tissue given, at least {MINIMUM_TILES} needed; add --slide SLIDE.tif"
         )
-    import logging
-
+    # NNCF imports torch where it is installed, which then tells of missing GPUs.
+    logging.getLogger("torch").setLevel(logging.ERROR)
     import nncf
 
     nncf.set_log_level(logging.ERROR)

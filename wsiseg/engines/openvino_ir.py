@@ -36,6 +36,24 @@ def read_model(model: LoadedModel) -> Any:
     return graph
 
 
+def output_shape(onnx_bytes: bytes, shape: list[int], where: str) -> list[int]:
+    """The shape that an ONNX graph's first output has for an input of `shape`, without running it.
+
+    Raises:
+        ModelError: when it cannot be read or does not take that shape.
+    """
+    import openvino as ov
+
+    try:
+        graph = ov.Core().read_model(onnx_bytes)
+        graph.reshape({graph.inputs[0]: shape})
+        return [int(d) for d in graph.outputs[0].get_partial_shape().get_shape()]
+    except RuntimeError as error:
+        raise ModelError(
+            f"{where}: the network does not take a batch of {shape[0]} tiles of {shape[1]}: {reason(error)}; export it with a free batch"
+        ) from error
+
+
 def pack_engine(xml: bytes, weights: bytes) -> bytes:
     """One file of an intermediate representation's two: a stored zip with fixed times, the same bytes every time."""
     buffer = io.BytesIO()
