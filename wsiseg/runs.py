@@ -243,12 +243,9 @@ def run_problems(starts: np.ndarray, lengths: np.ndarray, size: Size) -> list[st
     safe = np.minimum(lengths, pixels + 1)  # a sum with it cannot overflow
     ends = np.minimum(starts, pixels) + safe
     sound = lengths >= 1
-    before = (
-        np.concatenate([[np.iinfo(np.int64).min], np.maximum.accumulate(starts)[:-1]])
-        if len(starts)
-        else starts
-    )
-    covered = np.concatenate([[0], np.maximum.accumulate(ends)[:-1]]) if len(starts) else starts
+    lowest = [np.iinfo(np.int64).min]  # nothing comes before the first run
+    before = np.concatenate([lowest, np.maximum.accumulate(starts)])[:-1]
+    covered = np.concatenate([lowest, np.maximum.accumulate(ends)])[:-1]
     kinds = [
         (starts < 0, lambda k: f"start {starts[k] + 1}, but starts count from 1"),
         (~sound, lambda k: f"length {lengths[k]}, but a run has at least one pixel"),

@@ -28,8 +28,10 @@ FILL_VALUE = 1
 TISSUE_MIN_CHROMA = 12
 TISSUE_MIN_BRIGHT = 20
 TISSUE_MAX_DARK = 235
-"""A pixel is tissue when max - min >= 12 and max >= 20 and min <= 235 over its three channels: coloured, and
-neither black (scanner padding) nor glass."""
+TISSUE_GRAY_DARK = 200
+"""Over its three channels a pixel is tissue when max >= 20 (not the black beside a scan) and either it is coloured and
+not nearly white (max - min >= 12 and min <= 235), or it is dark whatever its colour (min <= 200), so that gray slides
+have tissue too. White, light gray fill (230) and black have none."""
 
 
 def gaussian_weights(tile: int) -> F32:

@@ -14,6 +14,7 @@ from .arrays import F32, I32, I64, U8, U32, Runs
 from .definitions import (
     FILL_REFLECT,
     QUANTA,
+    TISSUE_GRAY_DARK,
     TISSUE_MAX_DARK,
     TISSUE_MIN_BRIGHT,
     TISSUE_MIN_CHROMA,
@@ -142,10 +143,11 @@ def gather_tile(
 def tissue_count(tile: U8, limit: int) -> int:
     """How many pixels of a tile are tissue, or `limit` when there are at least that many (counting may stop there).
 
-    tile uint8 [h, w, 3] RGB. Tissue: max - min >= 12, max >= 20 and min <= 235 over the channels.
+    tile uint8 [h, w, 3] RGB. Tissue: max >= 20, and max - min >= 12 with min <= 235, or min <= 200.
     """
     hi, lo = tile.max(2).astype(int), tile.min(2).astype(int)
-    tissue = (hi - lo >= TISSUE_MIN_CHROMA) & (hi >= TISSUE_MIN_BRIGHT) & (lo <= TISSUE_MAX_DARK)
+    coloured = (hi - lo >= TISSUE_MIN_CHROMA) & (lo <= TISSUE_MAX_DARK)
+    tissue = (hi >= TISSUE_MIN_BRIGHT) & (coloured | (lo <= TISSUE_GRAY_DARK))
     return min(int(tissue.sum()), max(limit, 0))
 
 
@@ -332,14 +334,16 @@ def _components(starts: I64, lengths: I64, height: int, reach: int) -> I32:
     return labels
 
 
-def label_runs(starts: I64, lengths: I64, height: int) -> tuple[I32, int, I64, I64]:
-    """The 8-connected components of a mask, on its runs.
+def label_runs(
+    starts: I64, lengths: I64, height: int, connectivity: int = 8
+) -> tuple[I32, int, I64, I64]:
+    """The 8-connected (or 4-connected) components of a mask, on its runs.
 
     Returns (labels int32 [m], count, starts int64 [m], lengths int64 [m]): the runs cut at column borders, and for each
     its component, 0..count-1 in the order of the components' first runs.
     """
     starts, lengths = _split(starts, lengths, height)
-    labels = _components(starts, lengths, height, 1)
+    labels = _components(starts, lengths, height, 1 if connectivity == 8 else 0)
     return labels, int(labels.max(initial=-1)) + 1, starts, lengths
 
 

@@ -10,6 +10,7 @@ import pytest
 from tests import fixtures_models as networks
 from wsiseg.backends import Session, SessionOptions, available, choose, names, open_session, registry
 from wsiseg.backends import openvino as backend
+from wsiseg.engines import openvino_ir
 from wsiseg.errors import EngineError, ModelError, UsageError
 
 
@@ -162,11 +163,11 @@ def test_a_graph_that_cannot_compile_is_one_line() -> None:
 
 
 def test_an_engine_archive_is_checked() -> None:
-    xml, weights = backend.unpack_engine(backend.pack_engine(b"<net/>", b"123"), "x.engine")
+    xml, weights = openvino_ir.unpack_engine(openvino_ir.pack_engine(b"<net/>", b"123"), "x.engine")
     assert (xml, weights) == (b"<net/>", b"123")
-    assert backend.pack_engine(b"a", b"b") == backend.pack_engine(b"a", b"b")
+    assert openvino_ir.pack_engine(b"a", b"b") == openvino_ir.pack_engine(b"a", b"b")
     with pytest.raises(EngineError, match=r"x\.engine: not an OpenVINO engine"):
-        backend.unpack_engine(b"\0" * 100, "x.engine")
+        openvino_ir.unpack_engine(b"\0" * 100, "x.engine")
 
 
 def test_a_broken_runtime_is_a_status_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:

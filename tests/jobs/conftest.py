@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,73 @@ def count_records(out: Path) -> int:
 @pytest.fixture
 def slides(tmp_path: Path) -> Path:
     return write_slides(tmp_path / "slides")
+
+
+@dataclass
+class Case:
+    """One disturbed job: its slides, its CSV, the gate that holds some slides, and a note of every slide processed."""
+
+    name: str
+    engine: str
+    dir: Path
+    without: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.out, self.gate, self.log = self.dir / "out.csv", self.dir / "gate", self.dir / "log"
+        self.log.mkdir()
+
+    def slides(self, special: dict[int, str] | None = None, hold: Iterable[int] = ()) -> Path:
+        """60 slides, of which some wait for the gate."""
+        return write_slides(
+            self.dir / "slides", 60, {**dict.fromkeys(hold, f"hold {self.gate}"), **(special or {})}
+        )
+
+    def check(self) -> None:
+        """Every slide exactly once, bytes as of the undisturbed run, nothing half-written; notes the row of the table."""
+        rows = self.out.read_bytes().splitlines()
+        expected = expected_csv(self.dir / "slides", without=self.without).splitlines()
+        names = [row.split(b",")[0] for row in rows[1:]]
+        wanted = [row.split(b",")[0] for row in expected[1:]]
+        repeated = Counter(path.name.split(".")[0] for path in self.log.iterdir())
+        EVENTS.append(
+            {
+                "engine": self.engine,
+                "event": self.name,
+                "slides": 60,
+                "lost": len(set(wanted) - set(names)),
+                "twice": len(names) - len(set(names)),
+                "wrong": len(set(rows) - set(expected)),
+                "repeated": sum(count - 1 for count in repeated.values()),
+                "failed": len(self.without),
+            }
+        )
+        assert rows == expected
+        assert self.out.read_bytes() == expected_csv(self.dir / "slides", without=self.without)
+        assert leftovers(self.dir) == []
+
+
+EVENTS: list[dict[str, object]] = []
+
+
+@pytest.fixture
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+    """A case named by the marks: `@pytest.mark.parametrize("case", [("Slurm", "node killed")], indirect=True)`."""
+    engine, name = request.param
+    return Case(name, engine, tmp_path)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of events and outcomes, as it stands in the README."""
+    if EVENTS:
+        terminalreporter.section("events and outcomes")
+        terminalreporter.write_line(events_table(EVENTS))
+
+
+def events_table(events: Iterable[dict[str, object]]) -> str:
+    """Markdown."""
+    lines = [
+        "| engine | event | slides | lost | twice | wrong | done again | given up |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    keys = ("engine", "event", "slides", "lost", "twice", "wrong", "repeated", "failed")
+    return "\n".join(lines + ["| " + " | ".join(str(event[key]) for key in keys) + " |" for event in events])

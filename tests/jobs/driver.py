@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 
-from wsiseg.cli.job_options import JobProgress, add_job_arguments, request_from, tell
+from wsiseg.cli.job_options import JobProgress, add_job_arguments, join_values, request_from, tell
 from wsiseg.errors import WsisegError
 from wsiseg.jobs.launch import launch
 from wsiseg.jobs.pool import WorkerSpec
@@ -22,14 +23,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument("-o", "--output", required=True)
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--options", default="")
+    parser.add_argument("--startup", type=float)
     parser.add_argument("--dry-run", action="store_true")
     add_job_arguments(parser)
-    args = parser.parse_args(argv)
+    args = parser.parse_args(join_values(argv))
     spec = WorkerSpec(FACTORY, {"seconds": args.seconds, "options": args.options}, stage=args.stage)
     command = [sys.executable, "-m", "tests.jobs.driver", *argv]
     try:
         with JobProgress() as progress:
-            outcome = launch(request_from(args, args.inputs, args.output, spec, command), progress)
+            request = request_from(args, args.inputs, args.output, spec, command)
+            outcome = launch(
+                replace(request, startup=args.startup, job_memory=1 << 30, job_host="127.0.0.1"), progress
+            )
             tell(outcome, args.output, progress.console)
     except WsisegError as error:
         print(f"wsiseg: {error}", file=sys.stderr)

@@ -95,6 +95,9 @@ class FakeProcessor:
             return FakeFailure(task, f"{task.path}: {rest}")
         if word in ("segv", "kill"):
             os.kill(os.getpid(), signal.SIGSEGV if word == "segv" else signal.SIGKILL)
+        if word == "killparent":
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60)
         if word == "once" and not os.path.exists(rest):
             Path(rest).touch()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -109,8 +112,8 @@ class FakeProcessor:
             stop.wait(self.seconds)
         if stop.is_set():
             raise Interrupted("stopped")
-        if not self.seconds:
-            time.sleep(0)
+        if log := os.environ.get("WSISEG_TEST_LOG"):
+            Path(log, f"{task.id}.{os.getpid()}.{time.time_ns()}").touch()
         return FakeResult(task, (1000, len(data)), (FakeRuns(rle_of(data, self.options)),))
 
 

@@ -68,23 +68,36 @@ def test_a_constant_is_inside_only_above_the_threshold(
     assert list(zip(starts.tolist(), lengths.tolist(), strict=True)) == whole
 
 
-@given(st.integers(2, 64), st.integers(1, 64), st.integers(1, 200), st.floats(0.01, 0.99))
+def blended_constant(value: float, tile: int, stride: int, height: int, width: int) -> np.ndarray:
+    """What comes out [height, width] where every tile of the grid says `value`."""
+    weights = cpu.gaussian_weights(tile)
+    den_y, den_x = cpu.denominator(height, tile, stride), cpu.denominator(width, tile, stride)
+    acc, out = np.zeros((1, height, width), np.float32), np.empty((1, height, width), np.float32)
+    prob = np.full((1, tile, tile), value, np.float32)
+    for y0 in range(stride - tile, height, stride):
+        for x0 in range(stride - tile, width, stride):
+            cpu.accumulate(acc, prob, weights, y0, x0, height)
+    cpu.finish(acc, 0, height, den_y, den_x, out)
+    return out[0]
+
+
+@pytest.mark.parametrize("value", [0.0, 0.001, 0.3, 0.5, 0.7, 1.0])
+@pytest.mark.parametrize("overlap", [0, 0.1, 0.25, 0.5])
+def test_a_constant_comes_out_as_one_constant_borders_included(overlap: float, value: float) -> None:
+    out = blended_constant(value, 64, round(64 * (1 - overlap)), 130, 171)
+    assert (out == np.rint(np.float32(value) * 2.0**20) / 2.0**20).all()
+
+
+@given(st.integers(1, 40), st.integers(1, 40), sizes, sizes, st.floats(0, 1))
 @few
-def test_a_constant_stays_constant_through_blending(
-    tile: int, stride: int, length: int, value: float
+def test_constants_are_kept_at_any_overlap_up_to_three_quarters(
+    tile: int, stride: int, height: int, width: int, value: float
 ) -> None:
-    stride = min(tile, stride)
-    value = np.float32(round(value * 1000) / 1000)
-    weights, den = cpu.gaussian_weights(tile), cpu.denominator(length, tile, stride)
-    acc, out = np.zeros((1, 1, length), np.float32), np.empty((1, 1, length), np.float32)
-    one_row = np.full((1, tile, tile), value, np.float32)
-    for y0 in range(
-        1 - tile, 1
-    ):  # every tile of a grid of stride 1 that covers row 0 of a slide one row high
-        for x0 in range(stride - tile, length, stride):
-            cpu.accumulate(acc, one_row, weights, y0, x0, 1)
-    cpu.finish(acc, 0, 1, cpu.denominator(1, tile, 1), den, out)
-    assert np.abs(out - value).max() <= 2.0**-20
+    """Exactly, when a whole number of quanta; others lie so near the middle of two quanta that either may come out."""
+    stride = min(tile, max(stride, -(-tile // 4)))
+    assert np.abs(blended_constant(value, tile, stride, height, width) - value).max() < 2.0**-20
+    whole = round(value * 2**20) * 2.0**-20
+    assert (blended_constant(whole, tile, stride, height, width) == np.float32(whole)).all()
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 40), seeds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +14,14 @@ import tifffile
 from tests import fixtures_models
 from tests import whole_slide as whole
 from wsiseg.geometry import Size
+from wsiseg.memory import MemoryPlan
 from wsiseg.pipeline.options import SlideResult
+from wsiseg.pipeline.processor import Processor
 from wsiseg.slide import open_slide
 from wsiseg.synth.layouts import LAYOUTS
 from wsiseg.synth.scene import Scene
 from wsiseg.synth.write import write_slide
-from wsiseg.tiling import stride_of
+from wsiseg.tiling import TileGrid, stride_of
 
 HEIGHT, WIDTH = 701, 930
 RANDOM = fixtures_models.random_conv(3, tissue="none")
@@ -169,23 +172,31 @@ def test_same_bytes_for_every_lossless_layout(scale: int, layouts, segment) -> N
         assert rle == first, layout
 
 
-def test_same_bytes_for_every_budget_thread_count_batch_and_slot(layouts, segment) -> None:  # type: ignore[no-untyped-def]
+def test_same_bytes_for_every_thread_count_batch_and_slot(layouts, segment) -> None:  # type: ignore[no-untyped-def]
     path = layouts("tiled-jpeg")
     whole_slide = segment(path, RANDOM, 64, scale=2, overlap=0.25).runs[0].to_rle()
-    from wsiseg.resident import resident_bytes
-
-    panels = set()
     for threads in (1, 2, 3, 8):
         for batch, slots in ((1, 1), (1, 3), (4, 2), (7, 3)):
             result = segment(
                 path, RANDOM, 64, scale=2, overlap=0.25, threads=threads, batch=batch, slots=slots
             )
             assert result.runs[0].to_rle() == whole_slide, (threads, batch, slots)
-    for spare in (44, 48, 60, 200):
-        memory = resident_bytes() + (spare << 20)
-        result = segment(path, RANDOM, 64, scale=2, overlap=0.25, memory=memory, threads=2)
-        panels.add(result.stats["panels"])
-        assert result.runs[0].to_rle() == whole_slide, spare
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 465])
+@pytest.mark.parametrize("layout", ["tiled-jpeg", "strip-one-row"])
+def test_same_bytes_in_panels(count: int, layout: str, layouts, segment, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    path = layouts(layout)
+    whole_slide = segment(path, RANDOM, 64, scale=2, overlap=0.25)
+    plain = Processor.plan
+
+    def in_panels(self: Processor, grid: TileGrid, *rest: object) -> MemoryPlan:
+        return dataclasses.replace(plain(self, grid, *rest), panels=tuple(grid.panels(count)))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Processor, "plan", in_panels)
+    result = segment(path, RANDOM, 64, scale=2, overlap=0.25)
+    assert result.stats["panels"] == count
+    assert result.runs[0].to_rle() == whole_slide.runs[0].to_rle()
 
 
 def test_pyramid_levels_are_used_when_they_divide_the_scale(layouts, segment, sessions) -> None:  # type: ignore[no-untyped-def]

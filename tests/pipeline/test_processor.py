@@ -13,6 +13,7 @@ from tests import fixtures_models
 from wsiseg.errors import BudgetError, Interrupted, ModelError, UsageError
 from wsiseg.pipeline.options import RunOptions, SlideFailure, SlideResult, SlideTask
 from wsiseg.pipeline.processor import Processor
+from wsiseg.resident import resident_bytes
 
 GRAPH = fixtures_models.random_conv(1, tissue="none")
 
@@ -82,18 +83,27 @@ def test_too_many_runs_fail_the_slide_with_its_numbers(tmp_path, segment, sessio
     assert isinstance(outcomes[1], SlideResult)
 
 
-def _little() -> int:
-    from wsiseg.resident import resident_bytes
+def _little(spare: int = 64) -> int:
+    """What is resident now and `spare` MiB."""
+    return resident_bytes() + (spare << 20)
 
-    return resident_bytes() + (64 << 20)
+
+def test_a_budget_without_room_for_the_model_is_refused_at_once(slides, segment) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(BudgetError, match=r"--memory is 100 MiB; give --memory \d+MB or more"):
+        segment(slides[0], GRAPH, 32, memory=100 << 20)
 
 
-def test_a_budget_that_is_too_small_is_one_line_with_what_would_fit(slides, segment) -> None:  # type: ignore[no-untyped-def]
-    outcome = segment(slides[0], GRAPH, 32, memory=100 << 20)
-    assert isinstance(outcome, SlideFailure)
-    assert outcome.error.count("\n") == 0
-    assert "--memory" in outcome.error
-    assert BudgetError.__name__ not in outcome.error
+def test_a_slide_that_does_not_fit_is_one_line_with_what_would(slides, segment, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    # A strip of JPEG is decoded whole, and no panel makes it smaller.
+    wide = tmp_path / "wide.tif"
+    tifffile.imwrite(
+        wide, np.zeros((64, 60000, 3), np.uint8), photometric="rgb", compression="jpeg", rowsperstrip=64
+    )
+    outcomes = segment([wide, slides[0]], GRAPH, 32, memory=_little(48))
+    assert isinstance(outcomes[0], SlideFailure)
+    assert outcomes[0].error.count("\n") == 0
+    assert "give --memory" in outcomes[0].error
+    assert isinstance(outcomes[1], SlideResult)
 
 
 def test_stop_ends_it_and_leaves_no_thread(slides, sessions) -> None:  # type: ignore[no-untyped-def]

@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import io
-import re
-import zipfile
 from typing import Any
 
 import numpy as np
@@ -23,7 +20,8 @@ import numpy.typing as npt
 
 from wsiseg.backends.base import Session, SessionOptions
 from wsiseg.backends.registry import Status
-from wsiseg.errors import EngineError, ModelError, UsageError
+from wsiseg.engines.openvino_ir import is_quantised, read_model, reason
+from wsiseg.errors import ModelError, UsageError
 from wsiseg.model.load import LoadedModel
 from wsiseg.model.spec import ModelSpec
 
@@ -33,8 +31,6 @@ HINTS = {
     "fp16": "f16",
     "int8": "bf16",
 }  # int8 models keep some layers in floats
-QUANTISED = ("FakeQuantize", "QuantizeLinear", "DequantizeLinear")
-ENGINE_XML, ENGINE_BIN = "model.xml", "model.bin"
 
 
 def status() -> Status:
@@ -73,53 +69,6 @@ def open_session(model: LoadedModel, options: SessionOptions) -> Session:
     return OpenVinoSession(model, options)
 
 
-def read_model(model: LoadedModel) -> Any:
-    """The `openvino.Model` of an ONNX graph or of an engine, with its first output only."""
-    import openvino as ov
-
-    core = ov.Core()
-    try:
-        if model.engine is None:
-            graph = core.read_model(model.onnx_bytes)
-        else:
-            xml, weights = unpack_engine(model.engine.read_plan(), str(model.engine.path))
-            graph = core.read_model(xml, ov.Tensor(np.frombuffer(weights, np.uint8)))
-    except RuntimeError as error:
-        raise ModelError(f"{model.name}: OpenVINO cannot read the model: {_reason(error)}") from error
-    if len(graph.outputs) > 1:
-        graph = ov.Model([graph.outputs[0]], graph.get_parameters(), graph.get_friendly_name())
-    return graph
-
-
-def pack_engine(xml: bytes, weights: bytes) -> bytes:
-    """One file of an intermediate representation's two: a stored zip with fixed times, the same bytes every time."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in ((ENGINE_XML, xml), (ENGINE_BIN, weights)):
-            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
-    return buffer.getvalue()
-
-
-def unpack_engine(plan: bytes, where: str) -> tuple[bytes, bytes]:
-    """(xml, weights) of `pack_engine`.
-
-    Raises:
-        EngineError: for other bytes.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(plan)) as archive:
-            return archive.read(ENGINE_XML), archive.read(ENGINE_BIN)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise EngineError(
-            f"{where}: not an OpenVINO engine; build it again with `wsiseg build-engine`"
-        ) from error
-
-
-def is_quantised(graph: Any) -> bool:
-    """Whether an `openvino.Model` carries int8 quantisation."""
-    return any(op.get_type_name() in QUANTISED for op in graph.get_ops())
-
-
 def choose_precision(asked: str, quantised: bool, capabilities: list[str], name: str) -> str:
     """What a model runs in. `capabilities` are the CPU's, in OpenVINO's words.
 
@@ -149,7 +98,10 @@ class OpenVinoSession:
         core = ov.Core()
         graph = read_model(model)
         capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self.precision = choose_precision(options.precision, is_quantised(graph), capabilities, model.name)
+        asked = options.precision
+        if asked == "auto" and model.engine is not None and model.engine.sidecar.precision == "fp32":
+            asked = "fp32"  # a bf16 engine, too, runs in fp32 on a CPU without bf16: "auto" does that
+        self.precision = choose_precision(asked, is_quantised(graph), capabilities, model.name)
         hint = HINTS[self.precision] if self.precision != "int8" or "BF16" in capabilities else "f32"
         streams = min(options.threads, options.slots)
         config = {
@@ -166,7 +118,7 @@ class OpenVinoSession:
             self._compiled = core.compile_model(graph, "CPU", config)
         except RuntimeError as error:
             raise ModelError(
-                f"{model.name}: OpenVINO cannot compile the model for input {shape}: {_reason(error)}"
+                f"{model.name}: OpenVINO cannot compile the model for input {shape}: {reason(error)}"
             ) from error
         result = [options.batch, len(self.spec.classes), options.tile, options.tile]
         given = list(self._compiled.outputs[0].shape)
@@ -208,7 +160,7 @@ class OpenVinoSession:
         try:
             self._requests[slot].wait()
         except RuntimeError as error:
-            raise ModelError(f"{self.spec.name}: inference failed: {_reason(error)}") from error
+            raise ModelError(f"{self.spec.name}: inference failed: {reason(error)}") from error
         finally:
             self._counts[slot] = None
         return self._outputs[slot][:count]
@@ -230,10 +182,3 @@ def _aligned(shape: list[int], dtype: Any) -> npt.NDArray[Any]:
     raw = np.zeros(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + size].view(dtype).reshape(shape)
-
-
-def _reason(error: Exception) -> str:
-    """The line of an OpenVINO error that says why, without its own source's file names."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not re.match(r"(Exception|Check) ", line)] or lines or ["unknown error"]
-    return told[-1][:300]

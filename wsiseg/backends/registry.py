@@ -21,6 +21,8 @@ from wsiseg.model.load import LoadedModel
 
 BACKENDS = {
     "openvino": "wsiseg.backends.openvino",
+    "torch": "wsiseg.backends.torch",
+    "tensorrt": "wsiseg.backends.tensorrt",
 }
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 

@@ -137,6 +137,17 @@ def shard_command(command: Sequence[str]) -> list[str]:
     return kept
 
 
+def join_values(arguments: Sequence[str]) -> list[str]:
+    """Arguments with `--sbatch VALUE` as one word, since argparse takes a value like `--time=4:00:00` for an option."""
+    joined: list[str] = []
+    for word in arguments:
+        if joined and joined[-1] == "--sbatch":
+            joined[-1] = f"--sbatch={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 class JobProgress:
     """Shows the events of a job: a bar on a terminal, plain lines elsewhere. Use as a context manager; call it with events."""
 
@@ -201,6 +212,8 @@ class JobProgress:
 def tell(outcome: Outcome, out: str, console: Console) -> None:
     """The last lines of a run: what became of its slides, and the CSV."""
     summary, merged = outcome.summary, outcome.merged
+    if outcome.submitted:
+        return
     before = f" ({summary.skipped} of them before)" if summary.skipped else ""
     text = f"{summary.total - summary.missing - len(summary.failures)} of {summary.total} slides done{before}"
     if summary.failures:

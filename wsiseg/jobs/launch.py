@@ -38,6 +38,9 @@ class JobRequest:
         cluster: None, "slurm", "dask-slurm" or a Dask scheduler's address.
         gpus: how many jobs of the cluster at a time. sbatch: more options for sbatch. dry_run: write, do not submit.
         command: the command line that does one shard of this, without the options of the cluster.
+        startup: what starting a job costs, in bytes of slides; None estimates it.
+        job_memory: bytes to ask for, for each Dask worker in a Slurm job. job_host: address that its scheduler listens
+            on; None leaves it to Dask.
     """
 
     inputs: tuple[str, ...]
@@ -56,6 +59,9 @@ class JobRequest:
     sbatch: str = ""
     dry_run: bool = False
     command: tuple[str, ...] = ()
+    startup: float | None = None
+    job_memory: int = 8 << 30
+    job_host: str | None = None
 
     @property
     def folder(self) -> JobFolder:
@@ -64,14 +70,15 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it ended: the slides of this part, and the CSV if one was written."""
+    """How it ended: the slides of this part, the CSV if one was written, or that a cluster has them now."""
 
     summary: Summary
     merged: Merged | None = None
+    submitted: bool = False
 
     @property
     def exit_code(self) -> int:
-        return self.summary.exit_code
+        return 0 if self.submitted else self.summary.exit_code
 
 
 def launch(request: JobRequest, on_event: Callable[[Event], None] = lambda event: None) -> Outcome:

@@ -125,7 +125,8 @@ def guided_chunks(
     """
     order = sorted(range(len(costs)), key=lambda i: (-costs[i], i))
     remaining = float(sum(costs))
-    least = 4 * startup
+    # whoever asks for G workers gets work for G, also when starting them costs more than the work
+    least = min(4 * startup, remaining / workers)
     while True:
         chunks = _cut(order, costs, remaining, workers, least)
         if limit is None or len(chunks) <= limit:

@@ -99,14 +99,14 @@ class DiskStore:
     def read(self, name: str) -> bytes | None:
         try:
             return (self.root / name).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def read_line(self, name: str) -> bytes | None:
         try:
             with open(self.root / name, "rb") as file:
                 return file.readline().rstrip(b"\n")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def names(self, folder: str) -> Iterator[str]:
@@ -209,13 +209,13 @@ class UrlStore:
     def read(self, name: str) -> bytes | None:
         try:
             return bytes(self.fs.cat_file(f"{self.root}/{name}"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def read_line(self, name: str) -> bytes | None:
         try:
             head = bytes(self.fs.cat_file(f"{self.root}/{name}", start=0, end=1 << 14))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         if b"\n" not in head and len(head) == 1 << 14:
             head = self.read(name) or b""
@@ -226,7 +226,7 @@ class UrlStore:
         base = self.fs._strip_protocol(self.root).rstrip("/")
         try:
             found = self.fs.find(f"{self.root}/{folder}")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         for path in found:
             yield path[len(base) + 1 :]
@@ -336,7 +336,8 @@ def writer_is_gone(name: str, path: Path | None) -> bool:
 def clean_folder(folder: Path) -> int:
     """Removes temporary files of writers that are gone, and the folder when nothing is left in it."""
     removed = 0
-    with contextlib.suppress(FileNotFoundError):
+    # A path that leads through a file is refused by the first write, which says so.
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for entry in list(os.scandir(folder)):
             if writer_is_gone(entry.name, Path(entry.path)):
                 with contextlib.suppress(FileNotFoundError):

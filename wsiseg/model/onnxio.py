@@ -94,7 +94,12 @@ def check_contract(model: ModelProto, spec: ModelSpec, where: str) -> None:
     if kind != onnx.TensorProto.UINT8 or len(given) != 4 or given[3] != 3:
         name = onnx.TensorProto.DataType.Name(kind).lower()
         raise ModelError(f"{where}: the graph takes {name} {list(given)}, not uint8 [B, T, T, 3]{hint}")
-    if any(node.op_type != "Cast" for node in graph.node for name in node.input if name == inputs[0].name):
+    if any(
+        node.op_type not in ("Cast", "Shape")
+        for node in graph.node
+        for name in node.input
+        if name == inputs[0].name
+    ):
         raise ModelError(f"{where}: the graph must cast its uint8 input before anything else{hint}")
     if not graph.output:
         raise ModelError(f"{where}: the graph has no output")

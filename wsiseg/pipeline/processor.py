@@ -38,7 +38,7 @@ from wsiseg.units import format_bytes
 # Kept free for what no plan sees: allocator slack, thread stacks, Python objects of one slide.
 RESERVE_SHARE, RESERVE_LEAST = 0.03, 24 << 20
 # Less than this holds no slide's buffers; it is said once and not of every slide.
-LEAST_FREE = 24 << 20
+LEAST_FREE = 20 << 20
 
 
 def _no_progress(job: SlideJob, share: float) -> None:

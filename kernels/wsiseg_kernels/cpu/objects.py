@@ -4,6 +4,7 @@ Runs are cut at column borders; a sweep over neighbouring columns joins those th
 halving, the smaller index as root, so that a component's root is its first run).
 """
 
+# mypy: allow-untyped-defs, no-check-untyped-defs
 from __future__ import annotations
 
 import numpy as np
@@ -12,14 +13,14 @@ from ..arrays import I32, I64, Runs
 from .jit import kernel
 
 
-def label_runs(starts: I64, lengths: I64, height: int) -> tuple[I32, int, I64, I64]:
-    """8-connected components; see `reference.label_runs`.
+def label_runs(starts: I64, lengths: I64, height: int, connectivity: int = 8) -> tuple[I32, int, I64, I64]:
+    """8- or 4-connected components; see `reference.label_runs`.
 
     Returns (labels int32 [m], count, starts int64 [m], lengths int64 [m]): runs cut at columns, components numbered in
     the order of their first runs.
     """
     cut_starts, cut_lengths = _split(starts, lengths, height)
-    labels, count = _components(cut_starts, cut_lengths, height, 1)
+    labels, count = _components(cut_starts, cut_lengths, height, 1 if connectivity == 8 else 0)
     return labels, int(count), cut_starts, cut_lengths
 
 
@@ -34,7 +35,7 @@ def fill_holes(starts: I64, lengths: I64, height: int, width: int, max_area: int
 
 
 @kernel
-def _split(starts, lengths, height):  # type: ignore[no-untyped-def]
+def _split(starts, lengths, height):
     """The same pixels with every run inside one column."""
     pieces = 0
     for i in range(starts.size):
@@ -54,7 +55,7 @@ def _split(starts, lengths, height):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _root(parent, i):  # type: ignore[no-untyped-def]
+def _root(parent, i):
     while parent[i] != i:
         parent[i] = parent[parent[i]]
         i = parent[i]
@@ -62,7 +63,7 @@ def _root(parent, i):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _components(starts, lengths, height, reach):  # type: ignore[no-untyped-def]
+def _components(starts, lengths, height, reach):
     """(labels int32, count) of column-wise runs; reach 1 joins diagonal neighbours, 0 does not."""
     n = starts.size
     parent = np.arange(n).astype(np.int32)
@@ -99,7 +100,7 @@ def _components(starts, lengths, height, reach):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _joined(starts, lengths, keep):  # type: ignore[no-untyped-def]
+def _joined(starts, lengths, keep):
     """The kept runs in canonical form: those that touch are one."""
     out_starts, out_lengths = np.empty(starts.size, np.int64), np.empty(starts.size, np.int64)
     m, end = 0, np.int64(-1)
@@ -116,7 +117,7 @@ def _joined(starts, lengths, keep):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _areas(labels, count, lengths):  # type: ignore[no-untyped-def]
+def _areas(labels, count, lengths):
     area = np.zeros(count, np.int64)
     for i in range(labels.size):
         area[labels[i]] += lengths[i]
@@ -124,7 +125,7 @@ def _areas(labels, count, lengths):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _filter(starts, lengths, height, min_area):  # type: ignore[no-untyped-def]
+def _filter(starts, lengths, height, min_area):
     starts, lengths = _split(starts, lengths, height)
     labels, count = _components(starts, lengths, height, 1)
     area = _areas(labels, count, lengths)
@@ -135,7 +136,7 @@ def _filter(starts, lengths, height, min_area):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _complement(starts, lengths, total):  # type: ignore[no-untyped-def]
+def _complement(starts, lengths, total):
     """The runs of everything in 0..total that is in none of these."""
     n = starts.size
     out_starts, out_lengths = np.empty(n + 1, np.int64), np.empty(n + 1, np.int64)
@@ -152,7 +153,7 @@ def _complement(starts, lengths, total):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _fill(starts, lengths, height, width, max_area):  # type: ignore[no-untyped-def]
+def _fill(starts, lengths, height, width, max_area):
     around, sizes = _complement(starts, lengths, height * width)
     around, sizes = _split(around, sizes, height)
     labels, count = _components(around, sizes, height, 0)

@@ -1,5 +1,6 @@
 """Lists of runs to ASCII and back, and to and from masks."""
 
+# mypy: allow-untyped-defs, no-check-untyped-defs
 from __future__ import annotations
 
 import numpy as np
@@ -44,7 +45,7 @@ def mask_to_runs(mask: U8) -> Runs:
 
 
 @kernel
-def _digits(value):  # type: ignore[no-untyped-def]
+def _digits(value):
     n = 1
     while value >= 10:
         value //= np.uint64(10)
@@ -53,7 +54,7 @@ def _digits(value):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _text_size(starts, lengths):  # type: ignore[no-untyped-def]
+def _text_size(starts, lengths):
     size = 0
     for i in range(starts.size):
         size += _digits(np.uint64(starts[i] + 1)) + _digits(np.uint64(lengths[i])) + 2
@@ -61,7 +62,7 @@ def _text_size(starts, lengths):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _put(out, end, value):  # type: ignore[no-untyped-def]
+def _put(out, end, value):
     """Write the number so that its last digit is out[end - 1]; returns where its first digit is."""
     while True:
         rest = value // np.uint64(10)
@@ -73,7 +74,7 @@ def _put(out, end, value):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _write(starts, lengths, out):  # type: ignore[no-untyped-def]
+def _write(starts, lengths, out):
     """From the last digit to the first, since the size is known and a number's digits come out in that order."""
     end = out.size
     for k in range(starts.size):
@@ -86,17 +87,17 @@ def _write(starts, lengths, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _is_space(byte):  # type: ignore[no-untyped-def]
+def _is_space(byte):
     return byte == 32 or byte == 9 or byte == 10 or byte == 13
 
 
 @kernel
-def _read(data):  # type: ignore[no-untyped-def]
+def _read(data):
     """(starts, lengths, what is wrong: 0 nothing, 1 not a digit, 2 too large, 3 odd; at which byte)."""
-    tokens, gap = 0, True
+    tokens, gap = 0, 1
     for i in range(data.size):
-        space = _is_space(data[i])
-        if gap and not space:
+        space = int(_is_space(data[i]))
+        if gap != 0 and space == 0:
             tokens += 1
         gap = space
     starts, lengths = np.empty((tokens + 1) // 2, np.int64), np.empty(tokens // 2, np.int64)
@@ -106,15 +107,16 @@ def _read(data):  # type: ignore[no-untyped-def]
         if _is_space(data[i]):
             i += 1
             continue
-        first, value, large = i, np.uint64(0), False
+        first, value, large = i, np.uint64(0), 0
         while i < data.size and not _is_space(data[i]):
             digit = np.uint64(data[i]) - np.uint64(48)
             if digit > 9:
                 return starts, lengths, 1, i
-            large |= value > (largest - digit) // np.uint64(10)
+            if value > (largest - digit) // np.uint64(10):
+                large = 1
             value = value * np.uint64(10) + digit
             i += 1
-        if large:
+        if large != 0:
             return starts, lengths, 2, first
         if token % 2 == 0:
             starts[token // 2] = np.int64(value) - 1
@@ -125,7 +127,7 @@ def _read(data):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _draw(starts, lengths, height, y0, x0, out):  # type: ignore[no-untyped-def]
+def _draw(starts, lengths, height, y0, x0, out):
     """Mark where each column toggles, then carry the state down row by row: whole vectors, whatever the runs."""
     tall, wide = out.shape
     out[:] = 0
@@ -158,19 +160,17 @@ def _draw(starts, lengths, height, y0, x0, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _toggles(mask):  # type: ignore[no-untyped-def]
+def _toggles(mask):
     """(column, row) int32 of every change going down the columns, from outside above to outside below."""
     tall, wide = mask.shape
     state = np.zeros(wide, np.uint8)
     count = 0
     for y in range(tall):
         row = mask[y]
-        found = np.int32(0)
         for x in range(wide):
             now = np.uint8(row[x] != 0)
-            found += now ^ state[x]
+            count += now ^ state[x]
             state[x] = now
-        count += found
     for x in range(wide):
         count += state[x]
     out_x, out_y = np.empty(count, np.int32), np.empty(count, np.int32)

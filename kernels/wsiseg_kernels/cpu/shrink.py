@@ -6,6 +6,7 @@ pixel. Division is a multiplication by a rounded-up reciprocal, exact for the su
 1994).
 """
 
+# mypy: allow-untyped-defs, no-check-untyped-defs
 from __future__ import annotations
 
 import numpy as np
@@ -28,7 +29,8 @@ def shrink(src: U8, scale: int, out: U8) -> None:
         return
     if not src.flags.c_contiguous:
         src = np.ascontiguousarray(src)
-    _shrink(src.reshape(bh, bw * 3), scale, _lines(out))
+    sums = np.empty((2, bw * 3), np.uint16 if scale <= 16 else np.uint32)  # 16 x 16 x 255 fits
+    _shrink(src.reshape(bh, bw * 3), scale, _lines(out), sums[0], sums[1], np.empty(bw * 3, np.uint8))
 
 
 def shrink_add(src: U8, y0: int, x0: int, scale: int, sums: U32) -> None:
@@ -58,7 +60,7 @@ def _lines(pixels: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def _add_rows(src, top, bottom, i0, i1, line):  # type: ignore[no-untyped-def]
+def _add_rows(src, top, bottom, i0, i1, line):
     """line[i0:i1] = the sum of rows top..bottom there, four rows to a pass."""
     y, fresh = top, True
     while y < bottom:
@@ -94,7 +96,7 @@ def _add_rows(src, top, bottom, i0, i1, line):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _add_columns(line, i0, i1, scale, total):  # type: ignore[no-untyped-def]
+def _add_columns(line, i0, i1, scale, total):
     """total[i] = line[i] + line[i+3] + ... of `scale` pixels, for i in i0..i1; returns the line that holds it."""
     count = i1 - i0
     a, t = line[i0:], total[i0:i1]
@@ -110,13 +112,6 @@ def _add_columns(line, i0, i1, scale, total):  # type: ignore[no-untyped-def]
         return total
     for i in range(count):
         t[i] = a[i] + a[i + 3] + a[i + 6] + a[i + 9]
-    if scale == 8:
-        # From the left on, so that t[i + 12] is still a sum of four.
-        for i in range(count - 12):
-            t[i] += t[i + 12]
-        for i in range(max(count - 12, 0), count):
-            t[i] += a[i + 12] + a[i + 15] + a[i + 18] + a[i + 21]
-        return total
     for k in range(4, scale):
         b = line[i0 + 3 * k : i1 + 3 * k]
         for i in range(count):
@@ -125,19 +120,35 @@ def _add_columns(line, i0, i1, scale, total):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _reciprocal(n):  # type: ignore[no-untyped-def]
+def _reciprocal(n):
     """m for which x // n == (x * m) >> 40 for every x < 2**24 and 1 <= n <= 2**16."""
     return (np.uint64(1 << 40) + np.uint64(n) - np.uint64(1)) // np.uint64(n)
 
 
 @kernel
-def _mean(total, n, m):  # type: ignore[no-untyped-def]
+def _mean(total, n, m):
     return np.uint8(((np.uint64(total) + (n >> np.uint64(1))) * m) >> np.uint64(40))
 
 
 @kernel
-def _shrink_lines(src, scale, out, line, total):  # type: ignore[no-untyped-def]
-    """The blocks of all rows; `line` and `total` in the type that holds the sums."""
+def _means(line, places, scale, total, mean):
+    """mean[i] of whole blocks that begin at each place i, where the division is a shift: wanted or not, it is cheap."""
+    if scale == 2:
+        for i in range(places):
+            mean[i] = (line[i] + line[i + 3] + np.uint16(2)) >> np.uint16(2)
+    elif scale == 4:
+        for i in range(places):
+            mean[i] = (line[i] + line[i + 3] + line[i + 6] + line[i + 9] + np.uint16(8)) >> np.uint16(4)
+    else:
+        for i in range(places + 12):
+            total[i] = line[i] + line[i + 3] + line[i + 6] + line[i + 9]
+        for i in range(places):
+            mean[i] = (total[i] + total[i + 12] + np.uint16(32)) >> np.uint16(6)
+
+
+@kernel
+def _shrink(src, scale, out, line, total, mean):
+    """The blocks of all rows. line, total and mean [3 bw] are for work, the first two of a type that holds the sums."""
     whole = src.shape[1] // (3 * scale)
     used = whole * scale * 3
     for v in range(out.shape[0]):
@@ -146,21 +157,22 @@ def _shrink_lines(src, scale, out, line, total):  # type: ignore[no-untyped-def]
         target = out[v]
         n = np.uint64((bottom - top) * scale)
         m = _reciprocal(n)
-        if whole > 0:
-            sums = _add_columns(line, 0, used - 3 * (scale - 1), scale, total)
-            if scale == 2 and n == 4:
+        places = used - 3 * (scale - 1)
+        if whole > 0 and n == scale * scale and scale in (2, 4, 8):
+            _means(line, places, scale, total, mean)
+            if scale == 2:  # a step that the compiler knows becomes a shuffle
                 for u in range(whole):
                     for c in range(3):
-                        target[u * 3 + c] = (sums[u * 6 + c] + 2) >> 2
-            elif scale == 4 and n == 16:
-                for u in range(whole):
-                    for c in range(3):
-                        target[u * 3 + c] = (sums[u * 12 + c] + 8) >> 4
+                        target[u * 3 + c] = mean[u * 6 + c]
             else:
                 for u in range(whole):
-                    at = u * scale * 3
                     for c in range(3):
-                        target[u * 3 + c] = _mean(sums[at + c], n, m)
+                        target[u * 3 + c] = mean[u * scale * 3 + c]
+        elif whole > 0:
+            sums = _add_columns(line, 0, places, scale, total)
+            for u in range(whole):
+                for c in range(3):
+                    target[u * 3 + c] = _mean(sums[u * scale * 3 + c], n, m)
         rest = src.shape[1] // 3 - whole * scale
         if rest > 0:
             n = np.uint64((bottom - top) * rest)
@@ -173,17 +185,7 @@ def _shrink_lines(src, scale, out, line, total):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _shrink(src, scale, out):  # type: ignore[no-untyped-def]
-    if scale <= 16:  # 256 x 255 fits
-        short = np.empty((2, src.shape[1]), np.uint16)
-        _shrink_lines(src, scale, out, short[0], short[1])
-    else:
-        long = np.empty((2, src.shape[1]), np.uint32)
-        _shrink_lines(src, scale, out, long[0], long[1])
-
-
-@kernel
-def _shrink_add(src, y0, x0, scale, sums):  # type: ignore[no-untyped-def]
+def _shrink_add(src, y0, x0, scale, sums):
     rows, width = sums.shape[0], sums.shape[1] // 3
     j0, j1 = max(0, -x0), min(src.shape[1] // 3, width * scale - x0)
     if j1 <= j0:
@@ -219,7 +221,7 @@ def _shrink_add(src, y0, x0, scale, sums):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _shrink_finish(sums, row, scale, height, width, out):  # type: ignore[no-untyped-def]
+def _shrink_finish(sums, row, scale, height, width, out):
     line = sums[row % sums.shape[0]]
     down = min(scale, height - row * scale)
     whole = min(line.size // 3, width // scale)

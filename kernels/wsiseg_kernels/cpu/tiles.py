@@ -1,11 +1,12 @@
 """Tiles out of the ring of network rows, and whether there is tissue on them."""
 
+# mypy: allow-untyped-defs, no-check-untyped-defs
 from __future__ import annotations
 
 import numpy as np
 
 from ..arrays import U8
-from ..definitions import FILL_REFLECT, TISSUE_MAX_DARK, TISSUE_MIN_BRIGHT, TISSUE_MIN_CHROMA
+from ..definitions import FILL_REFLECT, TISSUE_GRAY_DARK, TISSUE_MAX_DARK, TISSUE_MIN_BRIGHT, TISSUE_MIN_CHROMA
 from .jit import kernel
 
 
@@ -29,7 +30,7 @@ def tissue_count(tile: U8, limit: int) -> int:
 
 
 @kernel
-def _reflect(i, length):  # type: ignore[no-untyped-def]
+def _reflect(i, length):
     if length == 1:
         return 0
     period = 2 * (length - 1)
@@ -38,7 +39,7 @@ def _reflect(i, length):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _gather(ring, y0, x0, height, width, col0, fill, value, out):  # type: ignore[no-untyped-def]
+def _gather(ring, y0, x0, height, width, col0, fill, value, out):
     rows, held, tall, wide = ring.shape[0], ring.shape[1], out.shape[0], out.shape[1]
     source, target = ring.reshape(rows, held * 3), out.reshape(tall, wide * 3)
     # Columns j0..j1 of the tile are copied as they are; those beside them are mirrored or filled.
@@ -68,14 +69,14 @@ def _gather(ring, y0, x0, height, width, col0, fill, value, out):  # type: ignor
 
 
 @kernel
-def _is_tissue(r, g, b):  # type: ignore[no-untyped-def]
+def _is_tissue(r, g, b):
     hi, lo = max(r, max(g, b)), min(r, min(g, b))
-    coloured = np.uint8(hi - lo) >= np.uint8(TISSUE_MIN_CHROMA)
-    return coloured & (hi >= np.uint8(TISSUE_MIN_BRIGHT)) & (lo <= np.uint8(TISSUE_MAX_DARK))
+    coloured = (np.uint8(hi - lo) >= np.uint8(TISSUE_MIN_CHROMA)) & (lo <= np.uint8(TISSUE_MAX_DARK))
+    return (hi >= np.uint8(TISSUE_MIN_BRIGHT)) & (coloured | (lo <= np.uint8(TISSUE_GRAY_DARK)))
 
 
 @kernel
-def _tissue(lines, limit):  # type: ignore[no-untyped-def]
+def _tissue(lines, limit):
     n = lines.shape[1] - 2
     # Asked at every value whether a pixel begun there would be tissue, `starts` keeping the true ones: three times the
     # work, but in whole vectors of bytes.

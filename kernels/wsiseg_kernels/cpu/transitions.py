@@ -5,6 +5,7 @@ most once there; and where four neighbouring network pixels lie on one side of t
 between them. So network pixels are compared in vectors, and only cells with a change are looked at column by column.
 """
 
+# mypy: allow-untyped-defs, no-check-untyped-defs
 from __future__ import annotations
 
 import numpy as np
@@ -55,7 +56,7 @@ def transitions_to_runs(x: I32, y: I32, x0: int, x1: int, height: int) -> Runs:
 
 
 @kernel
-def _find(band, row0, col0, scale, height, x0, x1, limit, inside, prev, out_x, out_y, count):  # type: ignore[no-untyped-def]
+def _find(band, row0, col0, scale, height, x0, x1, limit, inside, prev, out_x, out_y, count):
     n = band.shape[0]
     state = inside.copy()
     # A network pixel of q quanta alone gives q * 4 * scale^2; clipped to what int32 and float32 hold exactly.
@@ -75,7 +76,7 @@ def _find(band, row0, col0, scale, height, x0, x1, limit, inside, prev, out_x, o
 
 
 @kernel
-def _whole_rows(band, row0, first, wide, x0, alone, state, out_x, out_y, count):  # type: ignore[no-untyped-def]
+def _whole_rows(band, row0, first, wide, x0, alone, state, out_x, out_y, count):
     """Scale 1: a network pixel is a full-size pixel, and there is nothing to interpolate."""
     capacity = min(out_x.size, out_y.size)
     words = np.zeros((wide + 7) // 8, np.uint64)
@@ -98,7 +99,7 @@ def _whole_rows(band, row0, first, wide, x0, alone, state, out_x, out_y, count):
 
 
 @kernel
-def _cells(band, row0, col0, scale, height, x0, x1, limit, alone, state, prev, out_x, out_y, count):  # type: ignore[no-untyped-def]
+def _cells(band, row0, col0, scale, height, x0, x1, limit, alone, state, prev, out_x, out_y, count):
     """Scale 2 and more: a cell lies between four network pixels; the outermost are repeated once (clamped edges)."""
     n, columns = band.shape
     last = row0 + n == -(-height // scale)
@@ -136,7 +137,7 @@ def _cells(band, row0, col0, scale, height, x0, x1, limit, alone, state, prev, o
 
 
 @kernel
-def _quantised(row, alone, quanta, above):  # type: ignore[no-untyped-def]
+def _quantised(row, alone, quanta, above):
     n = row.size
     body, sign = quanta[1 : n + 1], above[1 : n + 1]
     for k in range(n):
@@ -148,7 +149,7 @@ def _quantised(row, alone, quanta, above):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _cell(upper, lower, e, k, first, top, bottom, scale, limit, x0, x1, state, out_x, out_y, count):  # type: ignore[no-untyped-def]
+def _cell(upper, lower, e, k, first, top, bottom, scale, limit, x0, x1, state, out_x, out_y, count):
     """Full-size columns between network columns k and k+1, rows top..bottom; `first` is row top's weight of `lower`."""
     capacity = min(out_x.size, out_y.size)
     xa, xb = max(x0, k * scale + scale // 2), min(x1, (k + 1) * scale + scale // 2)
@@ -185,7 +186,7 @@ def _cell(upper, lower, e, k, first, top, bottom, scale, limit, x0, x1, state, o
 
 
 @kernel
-def _close(inside, x0, height, out_x, out_y, count):  # type: ignore[no-untyped-def]
+def _close(inside, x0, height, out_x, out_y, count):
     total = count
     for k in range(inside.size):
         total += inside[k] != 0
@@ -201,7 +202,7 @@ def _close(inside, x0, height, out_x, out_y, count):  # type: ignore[no-untyped-
 
 
 @kernel
-def _pair(x, y, x0, x1, height):  # type: ignore[no-untyped-def]
+def _pair(x, y, x0, x1, height):
     n = x.size
     place = np.zeros(max(x1 - x0, 0) + 1, np.int64)
     for i in range(n):
