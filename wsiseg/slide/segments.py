@@ -118,9 +118,12 @@ def _jpeg(path: str | os.PathLike[str], layout: TiffLayout) -> Decode:
     tables, header, limit = layout.tables, layout.header, layout.segment
 
     def decode(data: Any, row: int, col: int, scratch: Scratch) -> Array:
-        if header is not None:
-            data = header + bytes(data)
-        frame = jpeg_frame(data)
+        data = bytes(data)
+        if header is None:
+            frame = jpeg_frame(data)
+        else:
+            frame = jpeg_frame(header + data, part=True)
+            data = header + data + b"\xff\xd9"
         _fit(frame.size, frame.samples, limit, samples)
         colour = space
         if samples == 3 and layout.photometric == 2 and not frame.jfif:

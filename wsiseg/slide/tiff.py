@@ -39,9 +39,15 @@ def open_tiff(file: RawFile, mpp: float | None) -> Opened:
         raise
     except RecursionError as error:
         raise SlideError(file.path, "its TIFF structure refers to itself") from error
+    except tifffile.TiffFileError as error:
+        raise SlideError(
+            file.path, f"its TIFF structure is damaged ({' '.join(str(error).split())[:160]})"
+        ) from error
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise SlideError(file.path, f"its TIFF structure is damaged ({reason[:160]})") from error
+        # tifffile takes tags as they come; one of an unexpected kind or length surfaces as any exception.
+        raise SlideError(
+            file.path, "its TIFF structure is damaged (a tag has a value of the wrong kind)"
+        ) from error
 
 
 def _open(file: RawFile, tiff: Any, mpp: float | None) -> Opened:
