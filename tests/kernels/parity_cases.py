@@ -245,6 +245,7 @@ def objects(height: int, width: int, density: float) -> Case:
     def case(k: Any, rng: Generator) -> None:
         runs = random_runs(rng, height, width, density)
         same(k.label_runs(*runs, height), reference.label_runs(*runs, height))
+        same(k.label_runs(*runs, height, 4), reference.label_runs(*runs, height, 4))
         for area in (0, 1, 2, 5, height * width + 1):
             same(k.filter_area(*runs, height, area), reference.filter_area(*runs, height, area))
             same(k.fill_holes(*runs, height, width, area), reference.fill_holes(*runs, height, width, area))

@@ -40,14 +40,14 @@ def _components(starts: I64, lengths: I64, height: int, reach: int) -> I32:
     return labels
 
 
-def label_runs(starts: I64, lengths: I64, height: int) -> tuple[I32, int, I64, I64]:
-    """The 8-connected components of a mask, on its runs.
+def label_runs(starts: I64, lengths: I64, height: int, connectivity: int = 8) -> tuple[I32, int, I64, I64]:
+    """The 8-connected (or 4-connected) components of a mask, on its runs.
 
     Returns (labels int32 [m], count, starts int64 [m], lengths int64 [m]): the runs cut at column borders, and for each
     its component, 0..count-1 in the order of the components' first runs.
     """
     starts, lengths = _split(starts, lengths, height)
-    labels = _components(starts, lengths, height, 1)
+    labels = _components(starts, lengths, height, 1 if connectivity == 8 else 0)
     return labels, int(labels.max(initial=-1)) + 1, starts, lengths
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from ..arrays import F32, I64, U8, U32
-from ..definitions import FILL_REFLECT, QUANTA, TISSUE_GRAY_DARK, TISSUE_MAX_DARK, TISSUE_MIN_BRIGHT, TISSUE_MIN_CHROMA
+from ..definitions import (
+    FILL_REFLECT,
+    QUANTA,
+    TISSUE_GRAY_DARK,
+    TISSUE_MAX_DARK,
+    TISSUE_MIN_BRIGHT,
+    TISSUE_MIN_CHROMA,
+)
 
 
 def accumulate(acc: F32, prob: F32, weights: F32, y0: int, x0: int, height: int) -> None:
