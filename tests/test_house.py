@@ -31,7 +31,7 @@ FLOORS = [
     {"wsiseg.objects", "wsiseg_train"},
     {"wsiseg.backends", "wsiseg.engines", "wsiseg.outputs", "wsiseg.synth"},
     {"wsiseg.pipeline"},
-    {"wsiseg.api"},
+    {"wsiseg.api", "wsiseg.bench"},
     {"wsiseg.jobs"},
     {"wsiseg.cli"},
 ]

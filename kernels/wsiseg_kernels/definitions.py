@@ -1,6 +1,7 @@
 """The numbers that every implementation shares: blending weights, denominators, the quantum, thresholds as integers.
 
-They are small and not hot, so there is one plain numpy form of each.
+They are small and not hot, so there is one plain numpy form of each. Compiled kernels freeze the constants, and numba's
+cache on disc looks only at a kernel's own file: after a change here, delete the `__pycache__` folders.
 """
 
 from __future__ import annotations

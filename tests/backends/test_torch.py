@@ -38,7 +38,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
             tile_multiple=32,
             mean=(120.0, 110.0, 100.0),
             std=(60.0, 60.0, 60.0),
-            network={"name": "compact-unet"},
+            network={"name": "compact-unet", "channels": [8, 8, 8], "decoder": [8, 8], "depth": 3},
         )
         torch.manual_seed(seed)
         net = build_network(spec.network, outputs=output_channels(spec))

@@ -139,6 +139,11 @@ class Slurm:
         os.kill(self.pid("slurmctld"), signal.SIGKILL)
         self._wait_for(lambda: not running(self.pid("slurmctld")), "the controller's end")
 
+    def has_saved(self, text: str) -> bool:
+        """Whether the saved state of the controller knows a job with this text in it."""
+        file = self.dir / "state/job_state"
+        return file.exists() and text.encode() in file.read_bytes()
+
     def start_node(self, name: str) -> None:
         self._run("slurmd", "-N", name, "-f", self.env["SLURM_CONF"])
 

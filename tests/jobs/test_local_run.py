@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -178,45 +179,45 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moments", [12, pytest.param(200, marks=pytest.mark.slow)])
 def test_kill_at_random_moments_then_resume_gives_the_same_bytes(tmp_path: Path, moments: int) -> None:
-    """Kills a run at a random number of new records (and a random fraction of a millisecond later) and starts it again."""
-    dice = random.Random(1)
+    """`kill -9` of a run after a random number of new records, or while it starts or ends, and the run again."""
     slides = write_slides(tmp_path / "slides")
+    with ThreadPoolExecutor(4) as pool:
+        killed = list(
+            pool.map(lambda seed: kill_again_and_again(tmp_path, slides, seed, moments // 4), range(4))
+        )
+    assert sum(killed) == moments
+    assert leftovers(tmp_path) == []
+
+
+def kill_again_and_again(folder: Path, slides: Path, seed: int, moments: int) -> int:
+    """Runs to the end, each time through several kills, until there were `moments` of them."""
+    dice = random.Random(seed)
     expected = expected_csv(slides)
     killed = rounds = 0
     while killed < moments:
-        out = tmp_path / f"out{rounds}.csv"
+        out = folder / f"out{seed}.{rounds}.csv"
         rounds += 1
-        while True:
-            process = subprocess.Popen(
-                driver(slides, "-o", out, "--seconds", 0.002),
-                env=environment(),
-                cwd=ROOT,
-                stderr=subprocess.DEVNULL,
-            )
+        while killed < moments:
+            arguments = driver(slides, "-o", out, "--seconds", 0.002)
+            process = subprocess.Popen(arguments, env=environment(), cwd=ROOT, stderr=subprocess.DEVNULL)
             target = count_records(out) + dice.randint(0, 25)
-            delay = dice.random() * 0.3 if dice.random() < 0.3 else 0.0
-            with_spin(
-                lambda target=target, out=out, p=process: count_records(out) >= target or p.poll() is not None
-            )  # type: ignore[misc]
+            # a third of the kills comes at any time after the last record: while it merges, cleans or ends
+            spread = 0.3 if dice.random() < 0.3 else 0.004
+            while count_records(out) < target and process.poll() is None:
+                time.sleep(0.001)
             try:
-                process.wait(delay + dice.random() * 0.004)
+                process.wait(dice.random() * spread)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
                 killed += 1
                 assert not out.exists() or out.read_bytes() == expected
                 continue
+            assert process.returncode == 0
             break
-        assert process.returncode == 0
+        run_driver(slides, "-o", out)
         assert out.read_bytes() == expected
-        assert leftovers(tmp_path) == []
-    assert killed >= moments
-
-
-def with_spin(state: object) -> None:
-    assert callable(state)
-    while not state():
-        time.sleep(0.001)
+    return killed
 
 
 def test_the_parent_loads_no_runtime() -> None:

@@ -154,7 +154,12 @@ def test_the_time_limit(slurm: Slurm, case: Case) -> None:
 def test_the_controller_killed(slurm: Slurm, case: Case) -> None:
     case.slides(hold=[15, 45])
     _, merge_id = submit(slurm, case)
-    held(case, 30)
+    held(case, 20)
+    # the controller saves its state every few seconds; a job younger than that dies with it
+    wait_for(
+        lambda: slurm.has_saved(f"{case.out}.wsiseg/slurm/0001/logs/merge.log"),
+        "the controller to save its state",
+    )
     slurm.kill_controller()
     case.gate.touch()
     wait_for(lambda: not programs(case), "the running jobs to end without a controller")

@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 from types import ModuleType
+from typing import Any
 
 import parity_matrix
 import pytest
@@ -36,3 +37,18 @@ def test_importing_the_package_does_not_import_numba() -> None:
     paths = [str(p) for p in wsiseg_kernels.__path__]
     env_path = paths[0].rsplit("/", 1)[0]
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": env_path}).returncode == 0
+
+
+def test_kernels_compile_where_no_cache_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    from wsiseg_kernels.cpu import jit
+
+    njit = jit.numba.njit
+
+    def without_a_folder(**options: Any) -> Any:
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(**options)
+
+    monkeypatch.setattr(jit.numba, "njit", without_a_folder)
+    doubled = jit.kernel(lambda value: 2 * value)
+    assert doubled(21) == 42

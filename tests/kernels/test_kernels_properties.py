@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import parity_matrix
+import parity_cases
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -22,7 +22,7 @@ kinds = st.sampled_from(["noise", "threshold", "smooth", "dots", "empty", "full"
 def slides(draw: Any) -> tuple[np.ndarray, int, tuple[int, int]]:
     """A field of network pixels, a scale, and a slide size that the field covers, whole or ragged."""
     h, w, scale = draw(sizes), draw(sizes), draw(st.integers(1, 8))
-    field = parity_matrix.quantised(np.random.default_rng(draw(seeds)), h, w, draw(kinds))
+    field = parity_cases.quantised(np.random.default_rng(draw(seeds)), h, w, draw(kinds))
     size = h * scale - draw(st.integers(0, scale - 1)), w * scale - draw(st.integers(0, scale - 1))
     return field, scale, size
 
@@ -35,8 +35,8 @@ def test_any_bands_give_the_runs_of_one_band(slide: Any, data: Any, threshold: f
     while left:
         bands.append(data.draw(st.integers(1, left)))
         left -= bands[-1]
-    want = parity_matrix.stream(reference, field, scale, size, threshold, [len(field)])
-    parity_matrix.same(parity_matrix.stream(cpu, field, scale, size, threshold, bands), want)
+    want = parity_cases.stream(reference, field, scale, size, threshold, [len(field)])
+    parity_cases.same(parity_cases.stream(cpu, field, scale, size, threshold, bands), want)
 
 
 @few
@@ -47,12 +47,12 @@ def test_panels_side_by_side_are_the_whole(slide: Any, data: Any) -> None:
     mask = np.zeros((height, width), np.uint8)
     parts = []
     for x0, x1 in zip([0, *cuts], [*cuts, width], strict=True):
-        runs = parity_matrix.stream(cpu, field, scale, (height, width), 0.5, [1] * len(field), (x0, x1))
+        runs = parity_cases.stream(cpu, field, scale, (height, width), 0.5, [1] * len(field), (x0, x1))
         part = np.empty((height, x1 - x0), np.uint8)
         cpu.runs_to_mask(*runs, height, 0, x0, part)
         parts.append(part)
     cpu.runs_to_mask(
-        *parity_matrix.stream(cpu, field, scale, (height, width), 0.5, [len(field)]), height, 0, 0, mask
+        *parity_cases.stream(cpu, field, scale, (height, width), 0.5, [len(field)]), height, 0, 0, mask
     )
     np.testing.assert_array_equal(np.hstack(parts), mask)
 
@@ -63,7 +63,7 @@ def test_a_constant_is_inside_only_above_the_threshold(
     h: int, w: int, scale: int, value: float, step: int
 ) -> None:
     field = np.full((h, w), value + step * 2.0**-20, np.float32)
-    starts, lengths = parity_matrix.stream(cpu, field, scale, (h * scale, w * scale), value, [h])
+    starts, lengths = parity_cases.stream(cpu, field, scale, (h * scale, w * scale), value, [h])
     whole = [(0, h * w * scale * scale)] if step > 0 else []
     assert list(zip(starts.tolist(), lengths.tolist(), strict=True)) == whole
 
@@ -153,7 +153,7 @@ def test_runs_and_masks_are_the_same_thing(height: int, width: int, density: flo
     back = np.empty_like(mask)
     cpu.runs_to_mask(*runs, height, 0, 0, back)
     np.testing.assert_array_equal(back, mask)
-    parity_matrix.same(cpu.decode_runs(cpu.encode_runs(*runs)), runs)
+    parity_cases.same(cpu.decode_runs(cpu.encode_runs(*runs)), runs)
     assert (
         cpu.fill_holes(*cpu.filter_area(*runs, height, 1), height, width, 1)[0].tolist() == runs[0].tolist()
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import parity_matrix
+import parity_cases
 import pytest
 
 from wsiseg_kernels import cpu, reference
@@ -32,7 +32,7 @@ def test_transitions_are_those_of_opencv_s_bilinear_resize(
     h, w = 300, 260
     field = smooth_field(h, w, scale)
     size = (h * scale, w * scale)
-    runs = parity_matrix.stream(cpu, field, scale, size, 0.5, [100, 1, 199])
+    runs = parity_cases.stream(cpu, field, scale, size, 0.5, [100, 1, 199])
     mask = np.empty(size, np.uint8)
     cpu.runs_to_mask(*runs, size[0], 0, 0, mask)
     theirs = cv2.resize(field, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR) > 0.5

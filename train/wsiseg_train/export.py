@@ -1,7 +1,7 @@
 """A checkpoint becomes an ONNX graph that keeps the contract: uint8 [B, T, T, 3] RGB in, float32 [B, C, T, T] probabilities out.
 
 Normalisation and the last sigmoid are inside; batch and tile stay free dimensions where the network's graph needs no shape
-arithmetic for them; batch norm is folded; the spec travels in the metadata. (Flips and ensembles: `wsiseg.model.compose`;
+arithmetic for them; batch norm is folded (by the exporter); the spec travels in the metadata. (Flips and ensembles: `wsiseg.model.compose`;
 half precision: `wsiseg.engines.graph`. Both work on these bytes.)
 """
 
@@ -17,7 +17,6 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from wsiseg.engines.graph import fold_batch_norms
 from wsiseg.errors import ModelError
 from wsiseg.model.spec import METADATA_KEY, ModelSpec
 from wsiseg_train.checkpoint import load_checkpoint
@@ -78,7 +77,7 @@ def export_onnx(
         raise ModelError("a network without a checkpoint needs a model spec to be exported")
     if hasattr(net, "drop_auxiliary"):
         net.drop_auxiliary()
-    model = fold_batch_norms(_export(GraphModel(net, spec).eval(), spec, tile))
+    model = _export(GraphModel(net, spec).eval(), spec, tile)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
     for node in model.graph.node:  # the exporter leaves Python stack traces, with paths of this machine, on every node

@@ -81,7 +81,7 @@ class Sampler:
         if kind == 0:
             part, y, x = self._object(chosen, index)
             y, x = np.array([y, x]) + rng.uniform(-self._mixture.offset, self._mixture.offset, 2) * self._tile
-            return Place(part, float(y), float(x), "objects")
+            return self._inside(part, float(y), float(x), "objects")
         part = members[int(rng.integers(len(members)))] if len(members) > 1 else members[0]
         ys, xs, sums = self._cells[part]
         if kind == 1:
@@ -89,7 +89,16 @@ class Sampler:
         else:
             cell = int(rng.integers(len(ys)))
         y, x = (np.array([ys[cell], xs[cell]]) + rng.random(2)) * DENSITY_STEP
-        return Place(part, float(y), float(x), "density" if kind == 1 else "uniform")
+        return self._inside(part, float(y), float(x), "density" if kind == 1 else "uniform")
+
+    def _inside(self, part: int, y: float, x: float, kind: str) -> Place:
+        """A place at least a quarter of a tile inside its part (or in its middle): a tile is not mostly outside."""
+        bounds = self._parts[part]
+        margin = self._tile / 4
+        height, middle = bounds.store.shape[0], (bounds.x0 + bounds.x1) / 2
+        y = min(max(y, min(margin, height / 2)), max(height - margin, height / 2))
+        x = min(max(x, min(bounds.x0 + margin, middle)), max(bounds.x1 - margin, middle))
+        return Place(part, y, x, kind)
 
     def _object(self, group: int, index: int) -> tuple[int, float, float]:
         """Objects in shuffled rounds. Indices are spread over the kinds at random, so a round is that many *indices*

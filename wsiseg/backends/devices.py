@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from wsiseg.backends.base import Session, SessionOptions
+from wsiseg.backends.on_device import ResidentModel, device_models
 from wsiseg.errors import UsageError
 from wsiseg.model.spec import ModelSpec
 
@@ -66,6 +67,10 @@ class ManyDevices:
     def wait(self, slot: int) -> npt.NDArray[np.float32]:
         session, inner = self._at(slot)
         return session.wait(inner)
+
+    def device_models(self) -> list[tuple[int, Callable[[], ResidentModel]]]:
+        """See `wsiseg.backends.on_device`."""
+        return [model for session in self._sessions for model in device_models(session)]
 
     def close(self) -> None:
         for session in self._sessions:

@@ -14,6 +14,7 @@ output), and the plan's weights. When that does not fit, the batch is halved onc
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy.typing as npt
 
 from wsiseg.backends.base import Session, SessionOptions
 from wsiseg.backends.devices import device_numbers, over_devices
+from wsiseg.backends.on_device import DeviceMemory, ResidentModel, resident_model
 from wsiseg.backends.registry import Status
 from wsiseg.engines import cuda_driver, key, tensorrt_build
 from wsiseg.engines.cuda_api import CudaApi, CudaBindings, DeviceMemoryError
@@ -30,6 +32,8 @@ from wsiseg.errors import EngineError
 from wsiseg.model.load import LoadedModel
 from wsiseg.model.spec import ModelSpec
 from wsiseg.units import format_bytes
+
+DEFAULT_STREAM = 0
 
 
 def status() -> Status:
@@ -248,6 +252,27 @@ class TensorRtSession:
         count, one.count = one.count, None
         self._api.synchronise_event(one.copied_out)
         return one.probability[:count]
+
+    def device_models(self) -> list[tuple[int, Callable[[], ResidentModel]]]:
+        """The network on the device's own buffers (the first slot's), for rows and bands that stay there."""
+        one, options = self._slots[0], self.options
+
+        def run() -> None:
+            if one.graph is None:
+                one.context.enqueue(DEFAULT_STREAM)
+            else:
+                self._api.launch_graph(one.graph, DEFAULT_STREAM)
+
+        def make() -> ResidentModel:
+            tile = options.tile
+            image = DeviceMemory(one.device_image, (options.batch, tile, tile, 3), "|u1")
+            probability = DeviceMemory(
+                one.device_probability, (options.batch, len(self.spec.classes), tile, tile), "<f4"
+            )
+            self._api.set_device(self._device)
+            return resident_model(options.batch, image, probability, run)
+
+        return [(self._device, make)]
 
     def close(self) -> None:
         """Wait for what is in flight and release everything; a second call does nothing."""

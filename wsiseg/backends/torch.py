@@ -13,6 +13,7 @@ import dataclasses
 import importlib
 import importlib.metadata
 import importlib.util
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy.typing as npt
 
 from wsiseg.backends.base import Session, SessionOptions
 from wsiseg.backends.devices import device_numbers, over_devices
+from wsiseg.backends.on_device import ResidentModel, resident_model
 from wsiseg.backends.registry import Status
 from wsiseg.engines import cuda_driver
 from wsiseg.errors import EngineError, ModelError, UsageError
@@ -339,6 +341,26 @@ class TorchCudaSession:
         one.copied_out.synchronize()
         array: npt.NDArray[np.float32] = one.probability.numpy()[:count]
         return array
+
+    def device_models(self) -> list[tuple[int, Callable[[], ResidentModel]]]:
+        """The network on the device's own buffers (the first slot's), for rows and bands that stay there."""
+        import torch
+
+        one = self._slots[0]
+
+        def run() -> None:
+            with torch.inference_mode(), torch.cuda.device(self._device):
+                if one.graph is None:
+                    one.device_probability.copy_(self._module(one.device_image))
+                else:
+                    one.graph.replay()
+
+        return [
+            (
+                self._device.index,
+                lambda: resident_model(self.options.batch, one.device_image, one.device_probability, run),
+            )
+        ]
 
     def close(self) -> None:
         import torch

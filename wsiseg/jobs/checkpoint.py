@@ -18,7 +18,7 @@ from wsiseg.jobs.store import Store
 
 FORMAT = 1
 FOLDER = "checkpoints"
-EVERY = 20.0
+EVERY = 5.0
 COST = 0.01
 
 

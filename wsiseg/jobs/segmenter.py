@@ -32,7 +32,7 @@ class Segmenter:
         tighten_allocator()
         self._context, self._reported = context, 0.0
         self._stack = contextlib.ExitStack()
-        started = self._stack.enter_context(start(config, self._progress))
+        started = self._stack.enter_context(start(config, self._progress, context.checkpoint))
         self._processor = started.processor
         self.identity = started.identity
         budget = started.processor.budget

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -54,3 +55,16 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """
     with atomic_file(path) as file:
         file.write(data)
+
+
+def safe_name(slide_id: str) -> str:
+    """A slide's id as part of a file's name: what a file system, a shell or a browser takes amiss becomes "_".
+
+    Letters and digits of any script, spaces, dots, dashes and brackets stay; different ids that would become the same
+    name, or one too long, get a hash at the end.
+    """
+    kept = "".join(c if c.isalnum() or c in " ._-()[]+=,@" else "_" for c in slide_id).strip(" .")
+    if kept and kept == slide_id and len(kept.encode()) <= 150:
+        return kept
+    digest = hashlib.sha256(slide_id.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{kept.encode()[:150].decode(errors='ignore')}-{digest}"

@@ -145,7 +145,8 @@ def read_geojson(path: str | os.PathLike[str], size: Size) -> dict[str, Runs]:
         if kind not in ("Polygon", "MultiPolygon"):
             raise UsageError(f"{where}: a {kind or 'missing geometry'} encloses no pixels; polygons do")
         parts = found.setdefault(_class_name(feature), [])
-        for polygon in [coordinates] if kind == "Polygon" else coordinates or []:
+        polygons: Any = [coordinates] if kind == "Polygon" else coordinates or []
+        for polygon in polygons:
             try:
                 rings = [
                     np.array([point[:2] for point in ring], np.float64).reshape(-1, 2) for ring in polygon

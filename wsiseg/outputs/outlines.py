@@ -133,7 +133,7 @@ def _partners(column: Any, top: Any, bottom: Any, parts: Any) -> Any:
         while right < n and column[right] == line:
             right += 1
         i, j = 2 * a, 2 * b  # next edge on each side
-        held = np.int64(-1)  # an end that waits for its partner: the columns differ below it
+        held: Any = np.int64(-1)  # an end that waits for its partner: the columns differ below it
         while i < 2 * left or j < 2 * right:
             y_left = (bottom[i // 2] if i & 1 else top[i // 2]) if i < 2 * left else np.int64(1) << 60
             y_right = (bottom[j // 2] if j & 1 else top[j // 2]) if j < 2 * right else np.int64(1) << 60

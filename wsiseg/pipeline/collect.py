@@ -10,8 +10,9 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,15 @@ class Blender:
             self._sums, probability, self._weights, tile.y, tile.x - self.panel.a0, self.job.grid.size.height
         )
 
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything that `restore` needs to go on after the rows that are final by now."""
+        return {"sums": self._sums, **_named(self.columns)}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on from `state`."""
+        self._sums[:] = state["sums"]
+        _restored(self.columns, state)
+
     def finish(self, row: int) -> None:
         """Make the rows final that no tile after this row of tiles touches."""
         y0, y1 = self._axis.final(row)
@@ -74,6 +84,20 @@ class Blender:
                     "give a larger --memory, or a higher --threshold",
                 )
         self.job.spent("runs", since)
+
+
+def _named(columns: list[ColumnRuns], prefix: str = "") -> dict[str, npt.NDArray[Any]]:
+    """The states of all classes in one dictionary."""
+    return {f"{prefix}{i}.{name}": a for i, c in enumerate(columns) for name, a in c.state().items()}
+
+
+def _restored(
+    columns: list[ColumnRuns], state: Mapping[str, npt.NDArray[Any]], prefix: str = ""
+) -> list[ColumnRuns]:
+    """`columns` with the states that `_named` wrote."""
+    for i, c in enumerate(columns):
+        c.restore({name: state[f"{prefix}{i}.{name}"] for name in ("x", "y", "inside", "previous")})
+    return columns
 
 
 class Collector(threading.Thread):
@@ -150,10 +174,10 @@ class Collector(threading.Thread):
         match entry:
             case Begin(job):
                 self._job, self._panels, self._failed = job, [], False
-            case BeginPanel(panel):
+            case BeginPanel(panel, number):
                 assert self._job is not None
                 if not self._failed:
-                    self._blender = Blender(self._job, panel, len(self._settings.thresholds), self._settings)
+                    self._blender = self._begin(self._job, panel, number)
             case RowDone(row):
                 if self._blender is not None:
                     try:
@@ -161,6 +185,8 @@ class Collector(threading.Thread):
                     except SlideError as error:
                         # The feeder does not know; what it still sends of this slide is let pass.
                         self._fail(error)
+                    else:
+                        self._save(row + 1)
             case PanelDone():
                 if self._blender is not None:
                     self._panels.append([c.close() for c in self._blender.columns])
@@ -177,6 +203,33 @@ class Collector(threading.Thread):
                         self._drop(failure)
                     else:
                         self._finisher.submit(self._results.put, failure)
+
+    def _blank(self, job: SlideJob, panel: Panel) -> Blender:
+        return Blender(job, panel, len(self._settings.thresholds), self._settings)
+
+    def _begin(self, job: SlideJob, panel: Panel, number: int) -> Blender:
+        """The sums of a panel: zeros, or those that an earlier run left in the midst of it."""
+        blender, resume = self._blank(job, panel), job.resume
+        if resume is not None and resume.panel == number:
+            for done in range(number):
+                columns = self._blank(job, job.memory.panels[done]).columns
+                self._panels.append(_restored(columns, resume.state, f"panel{done}."))
+            blender.restore(resume.state)
+        return blender
+
+    def _save(self, row: int) -> None:
+        """Save what an interrupted slide would need to go on at this row of tiles, when it is time to."""
+        job, blender = self._job, self._blender
+        assert job is not None
+        assert blender is not None
+        if job.checkpoint is None or row == job.grid.y.count or not job.checkpoint.due():
+            return
+        since = time.perf_counter()
+        state = blender.state()
+        for done, columns in enumerate(self._panels):
+            state |= _named(columns, f"panel{done}.")
+        job.checkpoint.save(state, job.progress(len(self._panels), row))
+        job.spent("checkpoint", since)
 
     def _fail(self, error: SlideError) -> None:
         assert self._job is not None

@@ -133,8 +133,9 @@ class Feeder(threading.Thread):
         begun = True
         self._emit(Begin(job))
         try:
-            for number, panel in enumerate(job.memory.panels):
-                self._reader = reader or self._read(job, panel)
+            first = job.resume.panel if job.resume else 0
+            for number, panel in list(enumerate(job.memory.panels))[first:]:
+                self._reader = reader or self._read(job, number)
                 reader = None
                 try:
                     self._panel(job, panel, self._reader, number)
@@ -162,13 +163,19 @@ class Feeder(threading.Thread):
             job.count("bad pixels", stats.bad_pixels)
             job.warnings.extend(w for w in stats.bad if w not in job.warnings)
 
-    def _read(self, job: SlideJob, panel: Panel) -> NetworkReader:
+    def _read(self, job: SlideJob, number: int) -> NetworkReader:
+        panel, row = job.memory.panels[number], self._first_row(job, number)
         reader = NetworkReader(
             job.slide, job.read, columns=(panel.c0, panel.c1), rows=job.memory.ring_rows, pool=self._pool,
-            on_bad_tile=self._on_bad_tile,
+            on_bad_tile=self._on_bad_tile, first_row=job.grid.row_spans()[row][0] if row else 0,
         )  # fmt: skip
         reader.start()
         return reader
+
+    @staticmethod
+    def _first_row(job: SlideJob, number: int) -> int:
+        """The row of tiles at which a panel begins: 0, unless the slide goes on in its midst."""
+        return job.resume.row if job.resume and job.resume.panel == number else 0
 
     def _read_ahead(self, reader: NetworkReader) -> None:
         """Begin to read the next slide when this one is decoded, if there is memory for both."""
@@ -182,17 +189,17 @@ class Feeder(threading.Thread):
             if not self._ledger.try_acquire(job.memory.slide_bytes):
                 return
             coming.job = job
-        coming.reader = self._read(job, job.memory.panels[0])
+        coming.reader = self._read(job, job.resume.panel if job.resume else 0)
 
     def _panel(self, job: SlideJob, panel: Panel, reader: NetworkReader, number: int) -> None:
-        self._emit(BeginPanel(panel))
+        self._emit(BeginPanel(panel, number))
         grid, tile, settings = job.grid, self._settings.tile, self._settings
         height, width = grid.size.height, grid.size.width
         least = max(1, tile * tile // TISSUE_SHARE)
         columns = [grid.x.origin(j) for j in range(panel.j0, panel.j1)]
         spans = grid.row_spans()
         last = len(job.memory.panels) == number + 1
-        for row, (keep, need) in enumerate(spans):
+        for row, (keep, need) in list(enumerate(spans))[self._first_row(job, number) :]:
             self._check()
             reader.release(keep)
             since = time.perf_counter()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from wsiseg.errors import WsisegError
 from wsiseg.geometry import Size
@@ -12,6 +14,23 @@ from wsiseg.pipeline.options import SlideTask
 from wsiseg.pipeline.settings import SlideSettings
 from wsiseg.slide import ReadPlan, Slide
 from wsiseg.tiling import Panel, TileGrid
+
+
+class Checkpoint(Protocol):
+    """Where the state of a slide in progress is kept; see `wsiseg.jobs.checkpoint`."""
+
+    def due(self) -> bool: ...
+    def save(self, state: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None: ...
+    def load(self) -> tuple[dict[str, Any], dict[str, Any]] | None: ...
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Where a slide goes on: at this row of tiles of this panel, with the state that was saved there."""
+
+    panel: int
+    row: int
+    state: Mapping[str, Any]
 
 
 @dataclass
@@ -29,6 +48,22 @@ class SlideJob:
     started: float = field(default_factory=time.perf_counter)
     times: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    checkpoint: Checkpoint | None = None
+    resume: Resume | None = None
+
+    def progress(self, panel: int, row: int) -> dict[str, Any]:
+        """Where a checkpoint was taken; it fits only a slide that is cut in the same way."""
+        cut = [[p.x0, p.x1] for p in self.memory.panels]
+        return {"panel": panel, "row": row, "panels": cut, "grid": [self.grid.tile, self.grid.stride]}
+
+    def resume_from(self, saved: tuple[Mapping[str, Any], Mapping[str, Any]] | None) -> None:
+        """Go on from a loaded checkpoint, if there is one and the slide is still cut in the same way."""
+        if saved is None:
+            return
+        state, about = saved
+        panel, row = about.get("panel"), about.get("row")
+        if isinstance(panel, int) and isinstance(row, int) and dict(about) == self.progress(panel, row):
+            self.resume = Resume(panel, row, state)
 
     @property
     def read_bytes(self) -> int:
@@ -58,6 +93,7 @@ class Begin:
 @dataclass(frozen=True, slots=True)
 class BeginPanel:
     panel: Panel
+    number: int
 
 
 @dataclass(frozen=True, slots=True)

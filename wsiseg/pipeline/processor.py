@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from wsiseg.backends.base import Session
 from wsiseg.errors import BudgetError, SlideError, WsisegError
@@ -23,7 +24,7 @@ from wsiseg.objects import clean
 from wsiseg.pipeline.abort import Abort
 from wsiseg.pipeline.collect import Collector, Outcome
 from wsiseg.pipeline.feed import Feeder
-from wsiseg.pipeline.job import SlideJob, Work
+from wsiseg.pipeline.job import Checkpoint, SlideJob, Work
 from wsiseg.pipeline.ledger import Ledger
 from wsiseg.pipeline.options import RunOptions, SlideResult, SlideTask
 from wsiseg.pipeline.settings import model_settings, slide_settings
@@ -69,6 +70,7 @@ class Processor:
         options: what the person set. memory: bytes for the whole process, model and interpreter
             included; a `Share` when several processes divide a budget.
         threads: prefetch threads. progress: called from the feeder's thread as (job, share of the slide handed over).
+        checkpoints: gives the place where a slide in progress is saved, or None to save nothing.
 
     Raises:
         UsageError: for options that the model cannot take. BudgetError: when not even the model fits.
@@ -82,8 +84,10 @@ class Processor:
         memory: int | Share,
         threads: int,
         progress: Callable[[SlideJob, float], None] = _no_progress,
+        checkpoints: Callable[[Any], Checkpoint] | None = None,
     ) -> None:
         self.session, self.options, self.progress = session, options, progress
+        self.checkpoints = checkpoints
         self.settings = model_settings(session.spec, options)
         self.threads = threads
         # Compiled code and caches are part of what is resident, so they are there before it is measured.
@@ -122,7 +126,11 @@ class Processor:
             slide.close()
             raise
         warnings = [*slide.warnings, *settings.warnings]
-        return SlideJob(task, slide, slide.size, settings, read, grid, plan, warnings, started)
+        job = SlideJob(task, slide, slide.size, settings, read, grid, plan, warnings, started)
+        if self.checkpoints is not None:
+            job.checkpoint = self.checkpoints(task)
+            job.resume_from(job.checkpoint.load())
+        return job
 
     def plan(self, grid: TileGrid, size: Size, read: ReadPlan) -> MemoryPlan:
         """The memory plan of one slide; see `wsiseg.memory.plan_memory`."""

@@ -13,7 +13,7 @@ from wsiseg.backends.base import SessionOptions
 from wsiseg.memory import Share
 from wsiseg.model.load import LoadedModel
 from wsiseg.pipeline.config import RunConfig
-from wsiseg.pipeline.job import SlideJob
+from wsiseg.pipeline.job import Checkpoint, SlideJob
 from wsiseg.pipeline.processor import Processor
 from wsiseg.pipeline.settings import model_settings
 
@@ -38,7 +38,11 @@ def _no_progress(job: SlideJob, share: float) -> None:
 
 
 @contextmanager
-def start(config: RunConfig, progress: Callable[[SlideJob, float], None] = _no_progress) -> Iterator[Started]:
+def start(
+    config: RunConfig,
+    progress: Callable[[SlideJob, float], None] = _no_progress,
+    checkpoints: Callable[[Any], Checkpoint] | None = None,
+) -> Iterator[Started]:
     """A processor for `config`, closed at the end.
 
     Raises:
@@ -66,6 +70,7 @@ def start(config: RunConfig, progress: Callable[[SlideJob, float], None] = _no_p
             memory=Share(config.memory, config.workers, config.apart),
             threads=config.threads,
             progress=progress,
+            checkpoints=checkpoints,
         )
         yield Started(processor, model, config.identity(model, backend, session.precision))
     finally:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -55,6 +58,20 @@ class ColumnRuns:
             if self._stored + needed > 2 * self._limit + _CHUNK:
                 return False
             self._new_chunk(max(_CHUNK, needed))
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything that `restored` needs: what was found so far, and how each column stands."""
+        x = np.concatenate([*(c[0] for c in self._full), self._x[: self._count]])
+        y = np.concatenate([*(c[1] for c in self._full), self._y[: self._count]])
+        previous = np.zeros(0, np.float32) if self._previous is None else self._previous
+        return {"x": x, "y": y, "inside": self._inside, "previous": previous}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> ColumnRuns:
+        """Go on from `state`."""
+        self._full, self._stored = [(state["x"], state["y"])], len(state["x"])
+        self._inside = state["inside"]
+        self._previous = state["previous"] if len(state["previous"]) else None
+        return self
 
     def close(self) -> ColumnRuns:
         """Close the columns that are still open at the slide's lower edge."""

@@ -48,6 +48,7 @@ class NetworkReader:
         rows: rows of the ring; `plan.ring_rows(window)` is the least for a consumer that holds `window` rows.
         pool: the threads that decode.
         on_bad_tile: "fail" raises the first damaged segment's error, "white" fills it with white and counts it.
+        first_row: network rows above it are not wanted, and not read where a unit allows that.
 
     Attributes:
         ring: uint8 [rows, x1 - x0, 3] RGB; network row y is ring[y % rows].
@@ -68,6 +69,7 @@ class NetworkReader:
         rows: int,
         pool: DecodePool,
         on_bad_tile: str = "fail",
+        first_row: int = 0,
     ) -> None:
         self._slide, self._plan, self._pool = slide, plan, pool
         self._white = on_bad_tile == "white"
@@ -112,6 +114,15 @@ class NetworkReader:
         self._error: BaseException | None = None
         self._closed = False
         self._started = False
+        if first_row:
+            self._skip_to(first_row)
+
+    def _skip_to(self, row: int) -> None:
+        """Leave out the units above network row `row`, as far as a unit begins on a network row's edge."""
+        edges = self._ys[:-1]
+        k = int(np.flatnonzero((edges <= row * self._r) & (edges % self._r == 0))[-1])
+        self._next, self._done_rows, self._released = k * self._columns, k, row
+        self._open[:k], self._units_done[:k] = [0] * k, [self._columns] * k
 
     # -- the consumer's side
 

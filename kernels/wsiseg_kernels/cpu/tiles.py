@@ -6,7 +6,13 @@ from __future__ import annotations
 import numpy as np
 
 from ..arrays import U8
-from ..definitions import FILL_REFLECT, TISSUE_GRAY_DARK, TISSUE_MAX_DARK, TISSUE_MIN_BRIGHT, TISSUE_MIN_CHROMA
+from ..definitions import (
+    FILL_REFLECT,
+    TISSUE_GRAY_DARK,
+    TISSUE_MAX_DARK,
+    TISSUE_MIN_BRIGHT,
+    TISSUE_MIN_CHROMA,
+)
 from .jit import kernel
 
 

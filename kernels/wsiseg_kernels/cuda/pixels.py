@@ -7,7 +7,13 @@ import numpy as np
 from numba import cuda
 
 from ..arrays import U8, U32
-from ..definitions import FILL_REFLECT, TISSUE_GRAY_DARK, TISSUE_MAX_DARK, TISSUE_MIN_BRIGHT, TISSUE_MIN_CHROMA
+from ..definitions import (
+    FILL_REFLECT,
+    TISSUE_GRAY_DARK,
+    TISSUE_MAX_DARK,
+    TISSUE_MIN_BRIGHT,
+    TISSUE_MIN_CHROMA,
+)
 from .launch import LINE, SIMULATED, kernel, launch_line, launch_plane, lent
 
 _COUNTERS = 4 * LINE if SIMULATED else 256 * LINE

@@ -1,0 +1,100 @@
+"""The table of objects: one row per object with its place, size and shape; CSV or Parquet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wsiseg.errors import UsageError
+from wsiseg.objects import find_objects
+from wsiseg.outputs.files import atomic_file, write_atomically
+from wsiseg.outputs.geojson import ObjectClass
+from wsiseg.outputs.outlines import trace
+
+COLUMNS = (
+    "slide", "class", "object", "x0", "y0", "x1", "y1", "centroid_x", "centroid_y", "area_px", "area_um2",
+    "equivalent_diameter_um", "circularity", "mean_probability",
+)  # fmt: skip
+"""`object` counts from 1 within slide and class, in the order of the GeoJSON; boxes are half-open, in pixels, as are
+centroids (the first pixel's middle is 0.5); circularity is 4 pi area / perimeter^2, 1 for a disc (see
+`Outlines.perimeters`). Columns in microns are empty where the slide's mpp is not known, mean_probability where no
+probabilities were kept."""
+
+
+@dataclass(frozen=True)
+class SlideObjects:
+    """What one slide contributes to the table."""
+
+    slide_id: str
+    classes: Sequence[ObjectClass]
+    mpp: float | None = None
+
+
+def object_columns(slide: SlideObjects) -> dict[str, np.ndarray]:
+    """The table of one slide: an array for each of COLUMNS, all of one length; unknown numbers are NaN."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
+    mpp = slide.mpp or np.nan
+    for one in slide.classes:
+        objects = find_objects(one.runs)
+        count = len(objects)
+        perimeter = trace(objects).perimeters(count)
+        values: dict[str, np.ndarray] = {
+            "slide": np.full(count, slide.slide_id, object),
+            "class": np.full(count, one.name, object),
+            "object": np.arange(1, count + 1),
+            **{name: objects.boxes[:, k] for k, name in enumerate(("y0", "x0", "y1", "x1"))},
+            "centroid_x": objects.centroids[:, 1].round(3),
+            "centroid_y": objects.centroids[:, 0].round(3),
+            "area_px": objects.area,
+            "area_um2": (objects.area * mpp * mpp).round(3),
+            "equivalent_diameter_um": (2 * np.sqrt(objects.area / np.pi) * mpp).round(3),
+            "circularity": (4 * np.pi * objects.area / perimeter**2).round(4),
+            "mean_probability": np.full(count, np.nan)
+            if one.probability is None
+            else one.probability.round(5),
+        }
+        for name in COLUMNS:
+            parts[name].append(values[name])
+    return {name: np.concatenate(pieces) if pieces else np.empty(0) for name, pieces in parts.items()}
+
+
+def write_objects(path: str | os.PathLike[str], slides: Iterable[SlideObjects]) -> int:
+    """Writes the objects of all slides to a .csv or .parquet file, and returns how many.
+
+    Memory bound: one slide's objects for CSV; all of them for Parquet.
+
+    Raises:
+        UsageError: another extension, or Parquet without pyarrow. OutputError: the file cannot be written.
+    """
+    import pandas as pd
+
+    suffix = Path(path).suffix.lower()
+    tables: Iterator[pd.DataFrame] = (pd.DataFrame(object_columns(s), columns=list(COLUMNS)) for s in slides)
+    if suffix == ".csv":
+        count = 0
+        with atomic_file(path) as file:
+            file.write((",".join(COLUMNS) + "\n").encode())
+            for table in tables:
+                file.write(table.to_csv(index=False, header=False, lineterminator="\n").encode())
+                count += len(table)
+        return count
+    if suffix != ".parquet":
+        raise UsageError(f"{os.fspath(path)}: a table of objects is .csv or .parquet")
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise UsageError(
+            "writing Parquet needs the package pyarrow: pip install pyarrow, or write a .csv"
+        ) from None
+    whole = pd.concat(
+        [t for t in tables if len(t)] or [pd.DataFrame(columns=list(COLUMNS))], ignore_index=True
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pandas(whole, preserve_index=False), sink)
+    write_atomically(path, sink.getvalue().to_pybytes())
+    return len(whole)
