@@ -104,6 +104,8 @@ class NetworkReader:
         self._spans: list[tuple[int, int]] = list(zip(starts.tolist(), ends.tolist(), strict=True))
         self._assembles = assembles(self._level, plan.rows_per_unit, plan.cols_per_unit, r)
         self._row_work = self._seams.has_columns or self._grid != plan.network
+        plain = getattr(self._level.source, "plain", False)
+        self._straight = bool(plain) and r == 1 and self.ring.shape[1] == size.width
         self._next = 0  # units in row order: row * columns + column
         self._open = [self._columns] * (len(self._ys) - 1)  # units of each row that are not decoded
         self._units_done = [0] * len(self._open)
@@ -119,7 +121,7 @@ class NetworkReader:
 
     def _skip_to(self, row: int) -> None:
         """Leave out the units above network row `row`, as far as a unit begins on a network row's edge."""
-        edges = self._ys[:-1]
+        edges = np.asarray(self._ys[:-1])
         k = int(np.flatnonzero((edges <= row * self._r) & (edges % self._r == 0))[-1])
         self._next, self._done_rows, self._released = k * self._columns, k, row
         self._open[:k], self._units_done[:k] = [0] * k, [self._columns] * k
@@ -216,6 +218,8 @@ class NetworkReader:
         done = Done()
         if not self._assembles or (i1 - i0 == 1 and j1 - j0 == 1):
             for i in range(i0, i1):
+                if self._straight and self._read_straight(i, done):
+                    continue
                 for j in range(j0, j1):
                     self._place(*self._segment(i, j, x0, x1, scratch, done))
         else:
@@ -269,12 +273,27 @@ class NetworkReader:
         row = self._next // self._columns
         last = row == len(self._open) - 1
         top = self._plan.network.height if last else -(-self._ys[row + 1] // self._r)
-        return top <= self._released + len(self.ring)
+        # Rows that were given up before they were ready are still to be written, and may not be overtaken.
+        return top <= min(self._released, self._ready()) + len(self.ring)
 
     def _stuck(self) -> bool:
         """Whether nothing runs and the next unit waits for rows that only the waiting thread releases."""
         more = self._next < len(self._open) * self._columns
         return more and not self._running and not self._fits() and self._releaser == threading.get_ident()
+
+    def _read_straight(self, i: int, done: Done) -> bool:
+        """Read an uncompressed strip into the ring without a copy in between; False when it has to be looked at."""
+        y0, y1, count = int(self._level.ys[i]), int(self._level.ys[i + 1]), len(self.ring)
+        at = y0
+        while at < y1:
+            n = min(y1 - at, count - at % count)
+            if not self._level.source.read_plain(i, at - y0, self.ring[at % count : at % count + n]):  # type: ignore[attr-defined]
+                return False
+            at += n
+        done.segments += 1
+        done.stored += self._level.source.stored(i, 0)
+        done.pixels += (y1 - y0) * self._plan.level_size.width
+        return True
 
     def _segment(self, i: int, j: int, x0: int, x1: int, scratch: Scratch, done: Done) -> tuple[U8, int, int]:
         """Decode segment (i, j), cut to level columns x0..x1: its pixels and the level pixel of its corner."""
