@@ -31,7 +31,13 @@ def slides() -> Iterator[ReportSlide]:
         scene = Scene(size, seed=seed, mpp=2.0, tissue=0.75)
         picture = Thumbnail(shrunk(scene.render(Rect(0, 0, size.height, size.width)), SCALE), SCALE)
         yield ReportSlide(
-            f"slide {seed}", size, 2.0, [ObjectClass("glomerulus", scene.truth())], picture, 100.0 / seed, "inference"
+            f"slide {seed}",
+            size,
+            2.0,
+            [ObjectClass("glomerulus", scene.truth())],
+            picture,
+            100.0 / seed,
+            "inference",
         )
     blank = Thumbnail(np.full((300, 200, 3), 240, np.uint8), 4)
     classes = [ObjectClass(EVIL, Runs.empty(Size(1200, 800))), ObjectClass("b", Runs.empty(Size(1200, 800)))]
@@ -107,7 +113,9 @@ def test_contours_are_where_the_objects_are() -> None:
     mask = np.zeros((400, 600), bool)
     mask[100:200, 40:120] = True
     picture = Thumbnail(np.zeros((100, 150, 3), np.uint8), 4)
-    row = slide_row(ReportSlide("x", Size(400, 600), 1.0, [ObjectClass("g", Runs.from_mask(mask))], picture), 1)
+    row = slide_row(
+        ReportSlide("x", Size(400, 600), 1.0, [ObjectClass("g", Runs.from_mask(mask))], picture), 1
+    )
     (path,) = re.findall(r' d="(.*?)"', row.html)
     numbers = np.array([float(n) for n in re.findall(r"-?[\d.]+", path)]).reshape(-1, 2)
     corners = np.cumsum(numbers, axis=0)
@@ -127,9 +135,13 @@ def page(report: Path) -> Iterator[Any]:
         page = chromium.new_page(viewport={"width": 1400, "height": 900})
         page.problems = []
         page.on("pageerror", lambda error: page.problems.append(str(error)))
-        page.on("console", lambda message: page.problems.append(message.text) if message.type == "error" else None)
+        page.on(
+            "console", lambda message: page.problems.append(message.text) if message.type == "error" else None
+        )
         page.on("dialog", lambda dialog: page.problems.append("a dialog: " + dialog.message))
-        page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else page.problems.append(r.url))
+        page.on(
+            "request", lambda r: None if r.url.startswith(("file:", "data:")) else page.problems.append(r.url)
+        )
         page.goto(report.as_uri())
         yield page
         assert page.problems == []
@@ -137,7 +149,9 @@ def page(report: Path) -> Iterator[Any]:
 
 
 def names(page: Any) -> list[str]:
-    shown: list[str] = page.eval_on_selector_all("tbody tr:not([hidden]) .id", "all => all.map(x => x.textContent)")
+    shown: list[str] = page.eval_on_selector_all(
+        "tbody tr:not([hidden]) .id", "all => all.map(x => x.textContent)"
+    )
     return shown
 
 

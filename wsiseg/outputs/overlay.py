@@ -52,7 +52,7 @@ def contour_points(
     chosen = np.arange(len(outlines))
     if most is not None and len(chosen) > most:
         chosen = np.sort(np.argsort(np.diff(outlines.bounds), kind="stable")[len(chosen) - most :])
-    for r in chosen:
+    for r in chosen.tolist():
         points = (outlines.ring(r) / np.float32(scale)).astype(np.float32)
         simple = cv2.approxPolyDP(points.reshape(-1, 1, 2), tolerance, True).reshape(-1, 2)
         if len(simple) < 3 and not outlines.outer[r]:
