@@ -21,7 +21,7 @@ demo: $(VENV)/.base
 	$(BIN)/wsiseg run demo/slides -o demo/submission.csv
 	$(BIN)/wsiseg rle diff demo/submission.csv demo/slides/kidney.truth.csv
 	@echo "The mask of demo/slides/kidney.tif is in demo/submission.csv; draw it with:"
-	@echo "  $(BIN)/wsiseg rle decode demo/submission.csv --id kidney --slide demo/slides/kidney.tif --downscale 8 -o demo/mask.png"
+	@echo "  $(BIN)/wsiseg rle decode demo/submission.csv demo/slides/kidney.tif --downscale 8 -o demo/mask.png"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

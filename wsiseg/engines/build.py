@@ -161,12 +161,24 @@ def build_engine(
     """
     _check_writable(output)
     built = builder(runtime).build(request)
+    # A run's default tile is its model's: for an engine of one tile, that one.
+    spec = dataclasses.replace(request.model.spec, tile=built.tile or request.model.spec.tile)
     sidecar = Sidecar(
-        runtime=runtime, runtime_version=built.runtime_version, spec=request.model.spec, model_digest=request.model.digest,
-        model_refs=request.model.refs, plan_digest=onnxio.digest(built.plan), plan_bytes=len(built.plan),
-        precision=request.precision, tile=built.tile, batch=built.batch, tta=request.model.tta, key=built.key,
-        built=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), command=request.command,
-    )  # fmt: skip
+        runtime=runtime,
+        runtime_version=built.runtime_version,
+        spec=spec,
+        model_digest=request.model.digest,
+        model_refs=request.model.refs,
+        plan_digest=onnxio.digest(built.plan),
+        plan_bytes=len(built.plan),
+        precision=request.precision,
+        tile=built.tile,
+        batch=built.batch,
+        tta=request.model.tta,
+        key=built.key,
+        built=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        command=request.command,
+    )
     write_engine(output, built.plan, sidecar)
     request.tell(f"comparing with the float32 graph on {len(request.tiles)} {request.tiles_from} tiles")
     expected, _ = run(request.model, request.tiles, "openvino", "fp32", 1, request.threads)

@@ -41,13 +41,18 @@ def write_overlay(
     write_atomically(path, data.tobytes())
 
 
-def contour_points(outlines: Outlines, scale: int, tolerance: float = 0.35) -> list[np.ndarray]:
+def contour_points(
+    outlines: Outlines, scale: int, tolerance: float = 0.35, most: int | None = None
+) -> list[np.ndarray]:
     """The rings in the pixels of a picture `scale` times smaller, without the points nobody sees: float32 [n, 2] each.
 
-    Rings that shrink to less than a third of a pixel are kept as a dot, so that no object vanishes.
+    With `most` only that many rings, those with the most corners. Rings that shrink to less than a third of a pixel are kept as a dot, so that no object vanishes.
     """
     rings = []
-    for r in range(len(outlines)):
+    chosen = np.arange(len(outlines))
+    if most is not None and len(chosen) > most:
+        chosen = np.sort(np.argsort(np.diff(outlines.bounds), kind="stable")[len(chosen) - most :])
+    for r in chosen.tolist():
         points = (outlines.ring(r) / np.float32(scale)).astype(np.float32)
         simple = cv2.approxPolyDP(points.reshape(-1, 1, 2), tolerance, True).reshape(-1, 2)
         if len(simple) < 3 and not outlines.outer[r]:

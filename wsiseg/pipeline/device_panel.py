@@ -31,11 +31,14 @@ class DeviceModel(Protocol):
     them into the default stream.
     """
 
-    batch: int
-    image: Any
-    probability: Any
-
-    def run(self) -> None: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def image(self) -> Any: ...
+    @property
+    def probability(self) -> Any: ...
+    @property
+    def run(self) -> Callable[[], None]: ...
 
 
 @dataclass

@@ -10,9 +10,12 @@ from typing import Any
 
 from wsiseg.backends import registry
 from wsiseg.backends.base import SessionOptions
+from wsiseg.backends.on_device import device_models
+from wsiseg.engines.cuda_driver import probe
 from wsiseg.memory import Share
 from wsiseg.model.load import LoadedModel
 from wsiseg.pipeline.config import RunConfig
+from wsiseg.pipeline.device_processor import DeviceProcessor
 from wsiseg.pipeline.job import Checkpoint, SlideJob
 from wsiseg.pipeline.processor import Processor
 from wsiseg.pipeline.settings import model_settings
@@ -56,7 +59,7 @@ def start(
     )
     if backend == "auto":
         backend = registry.choose(model, options)
-    on_cpu = backend == "openvino" or not config.device.startswith(("auto", "cuda"))
+    on_cpu = backend == "openvino" or not config.device.startswith(("auto", "cuda")) or not probe().gpus
     # On a CPU a batch of one per stream is as fast as larger ones and takes the least memory; one slot more than there
     # are streams is being filled while they work.
     batch = config.options.batch or (1 if on_cpu else GPU_BATCH)
@@ -64,13 +67,18 @@ def start(
     options = dataclasses.replace(options, batch=batch, slots=slots)
     session = registry.open_session(model, options, backend)
     try:
-        processor = Processor(
-            session,
-            config.options,
-            memory=Share(config.memory, config.workers, config.apart),
-            threads=config.threads,
-            progress=progress,
-            checkpoints=checkpoints,
+        settings_of = {
+            "memory": Share(config.memory, config.workers, config.apart),
+            "threads": config.threads,
+            "progress": progress,
+            "checkpoints": checkpoints,
+        }
+        # On a GPU, rows and bands stay there when the kernels can run (numba-cuda is installed).
+        models = device_models(session)
+        processor = (
+            DeviceProcessor(session, config.options, models, **settings_of)
+            if models
+            else Processor(session, config.options, **settings_of)  # type: ignore[arg-type]
         )
         yield Started(processor, model, config.identity(model, backend, session.precision))
     finally:
