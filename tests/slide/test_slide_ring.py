@@ -40,6 +40,23 @@ def test_panels_and_rings_give_the_same_pixels(slide: Slide, pool: DecodePool, s
                 np.testing.assert_array_equal(got, want[:, slice(*columns)], f"{columns} {window} {rows}")
 
 
+@pytest.mark.parametrize("scale", [1, 3, 7])
+def test_reading_from_a_row_on(slide: Slide, scale: int) -> None:
+    want, plan = plain_shrink(PICTURE, scale), slide.plan(scale)
+    height = plan.network.height
+    with DecodePool(6) as several:
+        for first in (0, 1, height // 3, height // 2 + 1, height - 1):
+            for window in (1, 9):
+                rows = plan.ring_rows(window)
+                with NetworkReader(slide, plan, rows=rows, pool=several, first_row=first) as reader:
+                    for y0 in range(first, height, window):
+                        y1 = min(height, y0 + window)
+                        reader.wait(y1)
+                        for y in range(y0, y1):
+                            np.testing.assert_array_equal(reader.ring[y % len(reader.ring)], want[y])
+                        reader.release(y1)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5, 16])
 def test_thread_counts_give_the_same_pixels(slide: Slide, threads: int) -> None:
     with DecodePool(threads) as several:

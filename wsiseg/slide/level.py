@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,7 @@ class Level:
         source: what decodes the segments.
         scratch: bytes that one thread needs to decode a segment, by buffer name.
         note: where in the file it is, for people.
+        exact: False for what `--fast-jpeg` decodes at a lower resolution.
     """
 
     index: int
@@ -69,7 +70,7 @@ class Level:
     source: SegmentSource
     scratch: dict[str, int] = field(default_factory=dict)
     note: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
+    exact: bool = True
 
     @property
     def rows(self) -> int:

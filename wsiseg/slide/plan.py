@@ -86,7 +86,7 @@ def candidates(levels: tuple[Level, ...], scale: int, level: str) -> list[Level]
     if level != "auto":
         raise UsageError(unknown_name("level", level, ("auto", "0")))
     fitting = [x for x in levels[1:] if x.downsample > 1 and scale % x.downsample == 0]
-    return [*sorted(fitting, key=lambda x: -x.downsample), levels[0]]
+    return [*sorted(fitting, key=lambda x: (-x.downsample, not x.exact, x.index)), levels[0]]
 
 
 def plan_read(slide: Size, level: Level, scale: int, stored: int) -> ReadPlan:

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from typing import Protocol
 
 from wsiseg.slide.level import Scratch
 
 
+@dataclass(slots=True)
+class Done:
+    """What a unit's decoding amounted to: segments, their bytes in the file, and their pixels."""
+
+    segments: int = 0
+    stored: int = 0
+    pixels: int = 0
+
+
 class Work(Protocol):
-    """What a pool's threads ask for units: a reader. `next_unit` and `finished` are called with the pool's lock held."""
+    """What a pool's threads ask for units: a reader. `next_unit` and `finished` are called with the pool's lock held.
+
+    `finished` tells whether somebody who waits on the lock should look again.
+    """
 
     def next_unit(self) -> int | None: ...
 
-    def run_unit(self, unit: int, scratch: Scratch) -> None: ...
+    def run_unit(self, unit: int, scratch: Scratch) -> Done: ...
 
-    def finished(self, unit: int, error: BaseException | None, seconds: float) -> None: ...
+    def finished(self, unit: int, done: Done | BaseException, seconds: float) -> bool: ...
 
 
 class DecodePool:
@@ -88,14 +101,14 @@ class DecodePool:
         scratch = Scratch()
         while (taken := self._take()) is not None:
             reader, unit = taken
-            error: BaseException | None = None
+            done: Done | BaseException
             began = time.perf_counter()
             try:
-                reader.run_unit(unit, scratch)
-            except BaseException as exc:  # handed to whoever waits on the reader
-                error = exc
+                done = reader.run_unit(unit, scratch)
+            except BaseException as error:  # handed to whoever waits on the reader
+                done = error
             seconds = time.perf_counter() - began
             with self.lock:
-                reader.finished(unit, error, seconds)
-                self.lock.notify_all()
-            del taken, reader, unit, error
+                if reader.finished(unit, done, seconds):
+                    self.lock.notify_all()
+            del taken, reader, unit, done

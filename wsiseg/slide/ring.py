@@ -13,7 +13,7 @@ from wsiseg.errors import BadSegment, SlideError
 from wsiseg.geometry import Size
 from wsiseg.slide.level import U8, Level, Scratch
 from wsiseg.slide.plan import ReadPlan, assembles, seam_slots, unit_edges
-from wsiseg.slide.pool import DecodePool
+from wsiseg.slide.pool import DecodePool, Done
 from wsiseg.slide.seams import Seams
 from wsiseg_kernels.cpu import shrink
 
@@ -88,14 +88,24 @@ class NetworkReader:
         self._grid = Size(-(-size.height // r), -(-size.width // r))
         self._x0 = min(x0, self._grid.width - 1)
         left, right = self._x0 * r, min(size.width, x1 * r)
-        self._ys = unit_edges(self._level.ys, plan.rows_per_unit)
-        xs = unit_edges(self._level.xs, plan.cols_per_unit)
-        self._first = int(np.searchsorted(xs, left, "right")) - 1
+        ys, xs = (
+            unit_edges(self._level.ys, plan.rows_per_unit),
+            unit_edges(self._level.xs, plan.cols_per_unit),
+        )
+        first = int(np.searchsorted(xs, left, "right")) - 1
         last = int(np.searchsorted(xs, right, "left"))
-        self._xs = np.clip(xs[self._first : last + 1], left, right)
-        self._seams = Seams(size, r, self._ys, self._xs, rows, seam_slots(plan, rows))
+        xs = np.clip(xs[first : last + 1], left, right)
+        self._seams = Seams(size, r, ys, xs, rows, seam_slots(plan, rows))
+        self._ys, self._xs = ys.tolist(), xs.tolist()
         self._columns = len(self._xs) - 1
+        # The segments of each column of units; a panel's edge can leave out some.
+        starts = np.searchsorted(self._level.xs, xs[:-1], "right") - 1
+        ends = np.searchsorted(self._level.xs, xs[1:], "left")
+        self._spans: list[tuple[int, int]] = list(zip(starts.tolist(), ends.tolist(), strict=True))
         self._assembles = assembles(self._level, plan.rows_per_unit, plan.cols_per_unit, r)
+        self._row_work = self._seams.has_columns or self._grid != plan.network
+        plain = getattr(self._level.source, "plain", False)
+        self._straight = bool(plain) and r == 1 and self.ring.shape[1] == size.width
         self._next = 0  # units in row order: row * columns + column
         self._open = [self._columns] * (len(self._ys) - 1)  # units of each row that are not decoded
         self._units_done = [0] * len(self._open)
@@ -111,7 +121,7 @@ class NetworkReader:
 
     def _skip_to(self, row: int) -> None:
         """Leave out the units above network row `row`, as far as a unit begins on a network row's edge."""
-        edges = self._ys[:-1]
+        edges = np.asarray(self._ys[:-1])
         k = int(np.flatnonzero((edges <= row * self._r) & (edges % self._r == 0))[-1])
         self._next, self._done_rows, self._released = k * self._columns, k, row
         self._open[:k], self._units_done[:k] = [0] * k, [self._columns] * k
@@ -198,44 +208,53 @@ class NetworkReader:
         unit, self._next, self._running = self._next, self._next + 1, self._running + 1
         return unit
 
-    def run_unit(self, unit: int, scratch: Scratch) -> None:
+    def run_unit(self, unit: int, scratch: Scratch) -> Done:
         row, col = divmod(unit, self._columns)
-        y0, y1 = int(self._ys[row]), int(self._ys[row + 1])
-        x0, x1 = int(self._xs[col]), int(self._xs[col + 1])
+        y0, y1 = self._ys[row], self._ys[row + 1]
+        x0, x1 = self._xs[col], self._xs[col + 1]
         i0 = row * self._plan.rows_per_unit
         i1 = min(self._level.rows, i0 + self._plan.rows_per_unit)
-        # A panel's edge can leave out some of the unit's segments.
-        j0 = int(np.searchsorted(self._level.xs, x0, "right")) - 1
-        j1 = int(np.searchsorted(self._level.xs, x1, "left"))
+        j0, j1 = self._spans[col]
+        done = Done()
         if not self._assembles or (i1 - i0 == 1 and j1 - j0 == 1):
             for i in range(i0, i1):
+                if self._straight and self._read_straight(i, done):
+                    continue
                 for j in range(j0, j1):
-                    self._place(*self._segment(i, j, x0, x1, scratch))
+                    self._place(*self._segment(i, j, x0, x1, scratch, done))
         else:
             whole = scratch.take("unit", (y1 - y0) * (x1 - x0) * 3).reshape(y1 - y0, x1 - x0, 3)
             for i in range(i0, i1):
                 for j in range(j0, j1):
-                    src, y, x = self._segment(i, j, x0, x1, scratch)
+                    src, y, x = self._segment(i, j, x0, x1, scratch, done)
                     whole[y - y0 : y - y0 + src.shape[0], x - x0 : x - x0 + src.shape[1]] = src
             self._place(whole, y0, x0)
         self._seams.unit_done(y0, y1, self.ring)
-        with self._pool.lock:
-            self._open[row] -= 1
-            last = self._open[row] == 0
-        if last:
-            self._seams.row_of_units_done(y0, y1, self.ring)
-            self._repeat_edges(row)
+        if self._row_work:
+            with self._pool.lock:
+                self._open[row] -= 1
+                last = self._open[row] == 0
+            if last:
+                self._seams.row_of_units_done(y0, y1, self.ring)
+                self._repeat_edges(row)
+        return done
 
-    def finished(self, unit: int, error: BaseException | None, seconds: float) -> None:
+    def finished(self, unit: int, done: Done | BaseException, seconds: float) -> bool:
         self._running -= 1
         self.stats.decode_seconds += seconds
-        if error is not None:
+        if isinstance(done, BaseException):
             if self._error is None:
-                self._error = error if isinstance(error, SlideError) else self._unexpected(error)
-            return
+                self._error = done if isinstance(done, SlideError) else self._unexpected(done)
+            return True
+        self.stats.segments += done.segments
+        self.stats.stored_bytes += done.stored
+        self.stats.pixels += done.pixels
+        before = self._done_rows
         self._units_done[unit // self._columns] += 1
         while self._done_rows < len(self._open) and self._units_done[self._done_rows] == self._columns:
             self._done_rows += 1
+        # Threads that look for units are not woken by one that is done, only by rows that are released.
+        return self._done_rows > before or self._closed or not self._running
 
     # -- inside
 
@@ -247,21 +266,36 @@ class NetworkReader:
     def _ready(self) -> int:
         if self._done_rows == len(self._open):
             return self._plan.network.height
-        return int(self._ys[self._done_rows]) // self._r
+        return self._ys[self._done_rows] // self._r
 
     def _fits(self) -> bool:
         """Whether the rows that the next unit writes are free."""
         row = self._next // self._columns
         last = row == len(self._open) - 1
-        top = self._plan.network.height if last else -(-int(self._ys[row + 1]) // self._r)
-        return top <= self._released + len(self.ring)
+        top = self._plan.network.height if last else -(-self._ys[row + 1] // self._r)
+        # Rows that were given up before they were ready are still to be written, and may not be overtaken.
+        return top <= min(self._released, self._ready()) + len(self.ring)
 
     def _stuck(self) -> bool:
         """Whether nothing runs and the next unit waits for rows that only the waiting thread releases."""
         more = self._next < len(self._open) * self._columns
         return more and not self._running and not self._fits() and self._releaser == threading.get_ident()
 
-    def _segment(self, i: int, j: int, x0: int, x1: int, scratch: Scratch) -> tuple[U8, int, int]:
+    def _read_straight(self, i: int, done: Done) -> bool:
+        """Read an uncompressed strip into the ring without a copy in between; False when it has to be looked at."""
+        y0, y1, count = int(self._level.ys[i]), int(self._level.ys[i + 1]), len(self.ring)
+        at = y0
+        while at < y1:
+            n = min(y1 - at, count - at % count)
+            if not self._level.source.read_plain(i, at - y0, self.ring[at % count : at % count + n]):  # type: ignore[attr-defined]
+                return False
+            at += n
+        done.segments += 1
+        done.stored += self._level.source.stored(i, 0)
+        done.pixels += (y1 - y0) * self._plan.level_size.width
+        return True
+
+    def _segment(self, i: int, j: int, x0: int, x1: int, scratch: Scratch, done: Done) -> tuple[U8, int, int]:
         """Decode segment (i, j), cut to level columns x0..x1: its pixels and the level pixel of its corner."""
         level = self._level
         y, x = int(level.ys[i]), int(level.xs[j])
@@ -278,10 +312,9 @@ class NetworkReader:
                 self.stats.bad_pixels += height * width * self._plan.downsample**2
                 if len(self.stats.bad) < 20:
                     self.stats.bad.append(error.reason)
-        with self._pool.lock:
-            self.stats.segments += 1
-            self.stats.stored_bytes += level.source.stored(i, j)
-            self.stats.pixels += src.shape[0] * src.shape[1]
+        done.segments += 1
+        done.stored += level.source.stored(i, j)
+        done.pixels += src.shape[0] * src.shape[1]
         a, b = max(x0, x), min(x1, x + src.shape[1])
         return src[:, a - x : b - x], y, a
 
@@ -289,7 +322,7 @@ class NetworkReader:
         """Shrink the whole network pixels of `src` into the ring and add its ragged edges to the seams."""
         r, size = self._r, self._plan.level_size
         y1, x1 = y0 + src.shape[0], x0 + src.shape[1]
-        right = int(self._xs[-1])
+        right = self._xs[-1]
         a0, b0 = -(-y0 // r) * r, -(-x0 // r) * r
         a1 = y1 if y1 == size.height else y1 // r * r
         b1 = x1 if x1 == right else x1 // r * r
@@ -330,7 +363,7 @@ class NetworkReader:
 
     def _repeat_edges(self, row: int) -> None:
         """Repeat the last column, and the last row, where the level has one less than the slide's network grid."""
-        y0, y1 = int(self._ys[row]) // self._r, -(-int(self._ys[row + 1]) // self._r)
+        y0, y1 = self._ys[row] // self._r, -(-self._ys[row + 1] // self._r)
         grid, network, count = self._grid, self._plan.network, len(self.ring)
         missing = self._x0 + self.ring.shape[1] - grid.width
         if missing > 0 and self.ring.shape[1] > missing:

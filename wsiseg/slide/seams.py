@@ -49,6 +49,10 @@ class Seams:
         )
         self._width_counts = counts.astype(np.uint32)
 
+    @property
+    def has_columns(self) -> bool:
+        return len(self._cols) > 0
+
     def add_row(self, src: U8, y0: int, x0: int) -> None:
         """Add pixels, all of one seam row, with their corner at level pixel (y0, x0)."""
         row = y0 // self._scale
@@ -66,6 +70,8 @@ class Seams:
 
     def unit_done(self, y0: int, y1: int, ring: U8) -> None:
         """Note that a unit of level rows y0..y1 has added its part; finish seam rows of which it was the last."""
+        if not self._pending:
+            return
         for row in _touched(y0, y1, self._size.height, self._scale):
             with self._lock:
                 self._pending[row] -= 1

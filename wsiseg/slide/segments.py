@@ -124,7 +124,7 @@ def _jpeg(path: str | os.PathLike[str], layout: TiffLayout) -> Decode:
         else:
             frame = jpeg_frame(header + data, part=True)
             data = header + data + b"\xff\xd9"
-        _fit(frame.size, frame.samples, limit, samples)
+        check_fit(frame.size, frame.samples, limit, samples)
         colour = space
         if samples == 3 and layout.photometric == 2 and not frame.jfif:
             colour = 2  # RGB stored as such, as Aperio does
@@ -149,7 +149,7 @@ def _image(layout: TiffLayout, decompress: Any, measure: Any) -> Decode:
 
     def decode(data: Any, row: int, col: int, scratch: Scratch) -> Array:
         frame = measure(data)
-        _fit(frame.size, frame.samples or samples, limit, samples)
+        check_fit(frame.size, frame.samples or samples, limit, samples)
         out = scratch.take("decoded", frame.size.pixels * samples * dtype.itemsize).view(dtype)
         shape = (
             (frame.size.height, frame.size.width, samples)
@@ -169,7 +169,7 @@ def _webp_decode(data: Any, out: Array) -> Array:
     return imagecodecs.webp_decode(data, hasalpha=out.shape[-1] == 4, out=out)
 
 
-def _fit(size: Size, samples: int, limit: Size, wanted: int) -> None:
+def check_fit(size: Size, samples: int, limit: Size, wanted: int) -> None:
     """Refuse a stream whose own size is larger than its segment, or whose samples are not the image's."""
     if size.height < 1 or size.width < 1 or size.height > limit.height or size.width > limit.width:
         raise BadStream(f"its stream claims {size} pixels in a segment of {limit}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from wsiseg.errors import SlideError
@@ -50,7 +51,7 @@ class Slide:
                 size (compared once, at a few places); "0" reads the full size.
         """
         for candidate in candidates(self.levels, scale, level):
-            if candidate.index == 0 or self._matches(candidate):
+            if candidate.index == 0 or not candidate.exact or self._matches(candidate):
                 break
         return plan_read(self.size, candidate, scale, candidate.source.total_stored())
 
@@ -94,13 +95,15 @@ def slide_id(path: str | os.PathLike[str]) -> str:
     return Path(path).stem
 
 
-def open_slide(path: str | os.PathLike[str], *, mpp: float | None = None) -> Slide:
+def open_slide(path: str | os.PathLike[str], *, mpp: float | None = None, fast_jpeg: bool = False) -> Slide:
     """Open a slide of any supported format, told by its content.
 
     Args:
         mpp: microns per pixel, instead of what the file says.
+        fast_jpeg: offer JPEG decoded at a lower resolution as levels (see `fastjpeg`); faster, not exact.
 
     Raises:
+        UsageError: fast_jpeg without simplejpeg.
         UnsupportedSlide: a format, compression or pixel type that is not read; the message names it.
         SlideError: missing, unreadable or damaged.
     """
@@ -124,6 +127,11 @@ def open_slide(path: str | os.PathLike[str], *, mpp: float | None = None) -> Sli
             raise SlideError(
                 where, "is not a TIFF, zarr, PNG or JPEG file (its first bytes are none of theirs)"
             )
+        if fast_jpeg:
+            from wsiseg.slide.fastjpeg import fast_levels, require
+
+            require()
+            opened = replace(opened, levels=(*opened.levels, *fast_levels(opened.levels)))
         return Slide(where, file, opened)
     except BaseException:
         file.release()

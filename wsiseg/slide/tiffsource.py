@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +18,8 @@ from wsiseg.slide.streams import BadStream
 from wsiseg.slide.tifflayout import TiffLayout
 
 I64 = npt.NDArray[np.int64]
+# What decoders raise for bytes that are no picture, besides our own.
+DAMAGE = (BadStream, MemoryError, RuntimeError, ValueError, IndexError, TypeError, OSError)
 
 
 class TiffSource:
@@ -84,6 +88,20 @@ class TiffSource:
         """Bytes of all segments in the file, as far as the header can be believed."""
         return int(np.clip(self.layout.counts, 0, self._file.size).sum())
 
+    def read_stored(
+        self, row: int, col: int, scratch: Scratch, size: tuple[int, int], decode: Callable[[bytes], U8]
+    ) -> U8:
+        """The stored bytes of an upright, contiguous segment through another decoder; white where it is missing.
+
+        Raises:
+            BadSegment: as `read`.
+        """
+        try:
+            data = self._stored(row * self.layout.cols + col, scratch, "stored")
+            return np.full((*size, 3), 255, np.uint8) if data is None else decode(bytes(data))
+        except DAMAGE as error:
+            raise self._bad(row, col, _reason(error)) from error
+
     def read(self, row: int, col: int, scratch: Scratch) -> U8:
         p, q = self._place(row, col)
         lay = self.layout
@@ -99,12 +117,40 @@ class TiffSource:
                 got = planes[0].shape
                 raise BadStream(f"it decodes to {got[1]} x {got[0]} of {width} x {height} pixels")
             rgb = self._convert([a[:height, :width] for a in planes], scratch)
-        except BadStream as error:
-            raise self._bad(p, q, str(error)) from error
-        except (MemoryError, RuntimeError, ValueError, IndexError, TypeError, OSError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise self._bad(p, q, f"it cannot be decoded ({reason[:120]})") from error
+        except DAMAGE as error:
+            raise self._bad(p, q, _reason(error)) from error
         return self._orient(rgb)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the file's bytes are the pixels: whole rows of uncompressed 8-bit RGB, upright, one strip per row."""
+        lay = self.layout
+        kind = (
+            lay.compression,
+            lay.predictor,
+            lay.fillorder,
+            lay.photometric,
+            lay.samples,
+            lay.bits,
+            lay.kind,
+        )
+        return kind == (1, 1, 1, 2, 3, 8, "u") and not (lay.tiled or lay.planar) and lay.orientation == 1
+
+    def read_plain(self, row: int, first: int, out: U8) -> bool:
+        """Read rows of a `plain` strip, from its row `first` on, straight into `out` [n, width, 3], C-contiguous.
+
+        False when the strip is missing or damaged: `read` says how.
+        """
+        lay = self.layout
+        offset, count, start = int(lay.offsets[row]), int(lay.counts[row]), first * lay.row_bytes
+        need = min(lay.segment.height, lay.size.height - row * lay.segment.height) * lay.row_bytes
+        if offset < 8 or count < need or offset + count > self._file.size:
+            return False
+        try:
+            pread(self._file.fd, offset + start, out.nbytes, out.reshape(-1))
+        except (BadStream, OSError):
+            return False
+        return True
 
     def samples(self, p: int, q: int, scratch: Scratch) -> list[npt.NDArray[np.generic]] | None:
         """Decoded samples of stored segment (p, q), one array [h, w, n] per plane; None where it is missing."""
@@ -114,21 +160,27 @@ class TiffSource:
             return None
         planes = []
         for k, i in enumerate(at):
-            offset, count = int(lay.offsets[i]), int(lay.counts[i])
-            if count <= 0:
-                raise BadStream(f"channel {k} is missing" if count == 0 else "its byte count is negative")
-            if offset < 8 or offset + count > self._file.size:
-                raise BadStream(
-                    f"its {count} bytes at {offset} lie outside the file of {self._file.size} bytes"
-                )
-            if count > self._max_stored:
-                raise BadStream(f"its {count} bytes are too many for {lay.segment_bytes()} bytes of pixels")
-            data = pread(
-                self._file.fd, offset, count, scratch.take("stored" if k == 0 else f"stored{k}", count)
-            )
+            data = self._stored(i, scratch, "stored" if k == 0 else f"stored{k}")
+            if data is None:
+                raise BadStream(f"channel {k} is missing")
             plane = self._decode(data, p, q, scratch)
             planes.append(plane if len(at) == 1 else plane.copy())
         return planes
+
+    def _stored(self, i: int, scratch: Scratch, name: str) -> memoryview | None:
+        """The bytes of segment number `i` in the file's tables; None where it is missing."""
+        offset, count = int(self.layout.offsets[i]), int(self.layout.counts[i])
+        if count == 0:
+            return None
+        if count < 0:
+            raise BadStream("its byte count is negative")
+        if offset < 8 or offset + count > self._file.size:
+            raise BadStream(f"its {count} bytes at {offset} lie outside the file of {self._file.size} bytes")
+        if count > self._max_stored:
+            raise BadStream(
+                f"its {count} bytes are too many for {self.layout.segment_bytes()} bytes of pixels"
+            )
+        return pread(self._file.fd, offset, count, scratch.take(name, count))
 
     def _place(self, row: int, col: int) -> tuple[int, int]:
         """The stored segment shown at (row, col)."""
@@ -160,3 +212,10 @@ class TiffSource:
             f"{where} of {lay.name} is damaged: {why}",
             "--on-bad-tile white goes on without it",
         )
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, BadStream):
+        return str(error)
+    said = " ".join(str(error).split()) or type(error).__name__
+    return f"it cannot be decoded ({said[:120]})"
