@@ -1,6 +1,6 @@
 """What does managing many slides cost, apart from segmenting them?
 
-    python -m benchmarks.jobs_overhead [--slides 100000] [--engine-slides 1000] [--output FILE.json]
+    python -m benchmarks.jobs_overhead [--slides 100000] [--engine-slides 1000]
 
 1. Plan, resume and merge for 100,000 simulated slides with records of 2 kB.
 2. The supervised child: start-up, and milliseconds per slide beside the same work in the same process.
@@ -12,10 +12,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
-import os
-import platform
 import random
-import subprocess
 import sys
 import tempfile
 import threading
@@ -25,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import RESULTS, machine
 from wsiseg.jobs.folder import JobFolder
 from wsiseg.jobs.manifest import Slide, find_slides
 from wsiseg.jobs.merge import merge
@@ -60,7 +58,8 @@ class Result:
 class Instant:
     """A processor that takes no time, so that what is left is the cost of everything around it."""
 
-    identity = {"model": "none"}
+    def __init__(self) -> None:
+        self.identity = {"model": "none"}
 
     def process(self, tasks: Iterable[Any], stop: threading.Event | None = None) -> Iterator[Result]:
         for task in tasks:
@@ -116,28 +115,34 @@ def plan_scan_merge(folder: Path, count: int) -> dict[str, Any]:
     return figures
 
 
-def engine(folder: Path, count: int) -> dict[str, Any]:
-    """Milliseconds per slide through the supervised child and without it; both write and fsync each record."""
-    figures: dict[str, Any] = {"slides": count}
+def engine(folder: Path, count: int, rounds: int = 5) -> dict[str, Any]:
+    """Milliseconds per slide through the supervised child and without it, in turns; both write and fsync each record."""
+    figures: dict[str, Any] = {"slides": count, "rounds": rounds}
     manifest = find_slides([make_slides(folder / "some", count)])
-    inside = JobFolder.beside(folder / "inside.csv")
-    timed(
-        "records in the same process",
-        figures,
-        lambda: run_local(manifest, inside, Instant(), Instant.identity),
-    )
-    child = JobFolder.beside(folder / "child.csv")
-    digest = child.claim(Instant.identity)
-    with Pool(child, WorkerSpec("benchmarks.jobs_overhead:make_processor")) as pool:
-        timed("start of the child", figures, pool.identity)
-        timed("records in the supervised child", figures, lambda: pool.run(manifest.slides, digest))
-    extra = (figures["records in the supervised child"] - figures["records in the same process"]) / count
-    figures["a record in the same process, ms"] = round(
-        1000 * figures["records in the same process"] / count, 3
-    )
-    figures["supervision per slide, ms"] = round(1000 * extra, 3)
-    print(f"{'a record in the same process':46} {figures['a record in the same process, ms']:10.3f} ms")
-    print(f"{'supervision per slide':46} {figures['supervision per slide, ms']:10.3f} ms")
+    identity = Instant().identity
+    inside, outside, starts = [], [], []
+    for i in range(rounds):
+        began = time.perf_counter()
+        run_local(manifest, JobFolder.beside(folder / f"inside{i}.csv"), Instant(), identity)
+        inside.append(time.perf_counter() - began)
+        child = JobFolder.beside(folder / f"child{i}.csv")
+        digest = child.claim(identity)
+        began = time.perf_counter()
+        with Pool(child, WorkerSpec("benchmarks.jobs_overhead:make_processor")) as pool:
+            pool.identity()
+            starts.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            pool.run(manifest.slides, digest)
+            outside.append(time.perf_counter() - began)
+    differences = sorted(b - a for a, b in zip(inside, outside, strict=True))
+    for name, seconds in (
+        ("start of the child, ms", sorted(starts)[rounds // 2]),
+        ("a record in the same process, ms", sorted(inside)[rounds // 2] / count),
+        ("a record in the supervised child, ms", sorted(outside)[rounds // 2] / count),
+        ("supervision per slide, ms", differences[rounds // 2] / count),
+    ):
+        figures[name] = round(1000 * seconds, 3)
+        print(f"{name:46} {figures[name]:10.3f}")
     return figures
 
 
@@ -188,24 +193,6 @@ def mixed_gpus(slides: int, gpus: int, rounds: int) -> dict[str, Any]:
     return figures
 
 
-def machine() -> dict[str, Any]:
-    """Where the figures come from."""
-    cpu = next(
-        (line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
-        platform.machine(),
-    )
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return {
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "commit": commit,
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -214,17 +201,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--engine-slides", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=50, help="random mixtures of GPUs")
     parser.add_argument("--folder", help="where to work; default: the system's temporary folder")
-    parser.add_argument("--output", help="JSON file for the figures")
+    parser.add_argument("--output", default=RESULTS / "jobs_overhead.json", help="JSON file for the figures")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         figures = {
-            "machine": machine(),
+            "machine": machine(("wsiseg",)),
             "jobs": plan_scan_merge(Path(folder), args.slides),
             "engine": engine(Path(folder), args.engine_slides),
             "simulation": [mixed_gpus(count, 64, args.rounds) for count in (10_000, args.slides)],
         }
-    if args.output:
-        Path(args.output).write_text(json.dumps(figures, indent=1) + "\n")
+    Path(args.output).write_text(json.dumps(figures, indent=1) + "\n")
     return 0
 
 
