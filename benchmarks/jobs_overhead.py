@@ -208,7 +208,7 @@ def main(argv: list[str]) -> int:
             "machine": machine(("wsiseg",)),
             "jobs": plan_scan_merge(Path(folder), args.slides),
             "engine": engine(Path(folder), args.engine_slides),
-            "simulation": [mixed_gpus(count, 64, args.rounds) for count in (10_000, args.slides)],
+            "simulation": [mixed_gpus(count, 64, args.rounds) for count in (10_000, 30_000, args.slides)],
         }
     Path(args.output).write_text(json.dumps(figures, indent=1) + "\n")
     return 0
