@@ -58,6 +58,7 @@ trap 'heed USR1' USR1
 trap 'heed TERM' TERM
 {command} --shard auto &
 child=$!
+[ -z "$reason" ] || kill -s "$reason" "$child"   # a signal that came before there was a child
 code=127
 while :; do
   caught=''
@@ -243,7 +244,12 @@ def sbatch(command: Sequence[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise WsisegError(f"sbatch refused: {said} (command: {shlex.join(command)})")
+        hint = (
+            '; without GPUs give --sbatch "--gres=none"'
+            if "--gres=gpu:1" in command and "resource" in said
+            else ""
+        )
+        raise WsisegError(f"sbatch refused: {said}{hint} (command: {shlex.join(command)})")
     return done.stdout.strip().split(";")[0]
 
 
