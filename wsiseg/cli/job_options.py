@@ -113,6 +113,8 @@ def request_from(
         sbatch=args.sbatch,
         dry_run=getattr(args, "dry_run", False),
         command=tuple(shard_command(command)),
+        # the budget of the worker, and room for the Dask worker around it
+        job_memory=int(spec.payload_of(0).get("memory", 8 << 30)) + (512 << 20),
     )
 
 

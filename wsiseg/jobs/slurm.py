@@ -35,6 +35,13 @@ from wsiseg.jobs.store import is_url
 from wsiseg.jobs.work import Summary
 
 FOLDER = "slurm"
+RESOURCES = (
+    "memory",
+    "threads",
+    "workers",
+    "apart",
+    "device_memory",
+)  # of a worker's payload; no byte depends on them
 STARTUP_SECONDS = 15.0  # loading the model in a new job
 BYTES_PER_SECOND = 50e6  # of slide files in one job, until records tell
 GPU_OPTIONS = ("--gres", "--gpus", "-G", "--gpus-per-node", "--gpus-per-task", "--gpus-per-socket")
@@ -112,6 +119,7 @@ def submit(request: JobRequest, on_event: Callable[[Event], None]) -> Outcome:
             "--cluster slurm needs its records in a folder that all nodes see; give --records DIR"
         )
     folder, manifest = prepare(request)
+    folder.claim_settings({k: v for k, v in request.spec.payload_of(0).items() if k not in RESOURCES})
     digest = folder.claim(request.identity) if request.identity is not None else folder.digest() or ""
     folder.write_manifest(manifest)
     found = reusable(request, folder, manifest.slides, digest)
