@@ -131,6 +131,8 @@ class Display:
     def tell(self, outcome: Outcome) -> None:
         """The last line: what became of the slides, the CSV, and the peak beside the plan."""
         summary, merged = outcome.summary, outcome.merged
+        if outcome.submitted:
+            return  # its notes have said everything
         parts = []
         if merged is not None:
             parts.append(f"{self._output}: {merged.rows} rows")
