@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,25 @@ def available_cores() -> int:
 def available_memory() -> int:
     """Bytes of memory this process tree may use."""
     return memory_limit().value
+
+
+def available_gpus(environ: Mapping[str, str] | None = None) -> list[str]:
+    """NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; [] without a driver.
+
+    The variable, which Slurm and Kubernetes set, goes before what the machine has.
+    """
+    env = os.environ if environ is None else environ
+    if "CUDA_VISIBLE_DEVICES" in env:
+        return [
+            name.strip() for name in env["CUDA_VISIBLE_DEVICES"].split(",") if name.strip() not in ("", "-1")
+        ]
+    try:
+        listing = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=30
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return re.findall(r"^GPU (\d+):", listing, re.MULTILINE)
 
 
 def core_limit(root: Path = Path("/"), environ: Mapping[str, str] | None = None) -> Limit:

@@ -68,6 +68,14 @@ class ReadCost:
 
 
 @dataclass(frozen=True)
+class OutputCost:
+    """What writing a slide's results needs: `per_run` bytes for each run of its mask, and `bytes` besides."""
+
+    per_run: int = BYTES_PER_RUN
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
 class MemoryPlan:
     """The buffers of one slide, and the panels and ring that follow from the budget."""
 
@@ -89,7 +97,7 @@ class MemoryPlan:
     @property
     def max_runs(self) -> int:
         """The most runs that the plan has room for."""
-        return next(b.bytes for b in self.buffers if b.name == "runs") // BYTES_PER_RUN
+        return next(b.shape[0] for b in self.buffers if b.name == "runs")
 
 
 def _buffers(
@@ -100,6 +108,7 @@ def _buffers(
     read: ReadCost,
     runs: int,
     full_width: int,
+    outputs: OutputCost,
 ) -> tuple[Buffer, ...]:
     widest = max(panels, key=lambda p: p.c1 - p.c0)
     columns = max(p.a1 - p.a0 for p in panels)
@@ -129,11 +138,16 @@ def _buffers(
         Buffer("columns", (classes, full_width), "uint8", 1, 1, "whether each slide column is inside a run"),
         Buffer(
             "runs",
-            (runs // BYTES_PER_RUN, BYTES_PER_RUN),
+            (runs // outputs.per_run, outputs.per_run),
             "uint8",
             1,
             1,
             "run-length mask, its objects and its digits",
+        ),
+        *(
+            [Buffer("outputs", (outputs.bytes,), "uint8", 1, 1, "what --save writes")]
+            if outputs.bytes
+            else []
         ),
     )
 
@@ -147,12 +161,14 @@ def plan_memory(
     budget: Share,
     reserve: int,
     full_width: int,
+    outputs: OutputCost | None = None,
 ) -> MemoryPlan:
     """The plan with the fewest panels, then the most read-ahead, that fits.
 
     Args:
         grid: the tile grid of the slide. classes: probability planes.
         read: what the reader needs. resident: bytes already in use by the process tree, model included.
+        outputs: what writing the results needs; by default the CSV's record alone.
         budget: what this process may hold. reserve: bytes kept free for the allocator's slack.
         full_width: W of the slide in slide pixels; the state of open runs is kept per slide column.
 
@@ -167,7 +183,7 @@ def plan_memory(
         # A unit may begin only when all of its rows are free, so one more unit keeps the reader from stalling.
         ring_rows = min(needed + read.unit_rows + ahead, grid.size.height + read.unit_rows)
         panels = grid.panels(count)
-        buffers = _buffers(grid, panels, ring_rows, classes, read, runs, full_width)
+        buffers = _buffers(grid, panels, ring_rows, classes, read, runs, full_width, outputs or OutputCost())
         return MemoryPlan(budget.bytes, resident, buffers, tuple(panels), ring_rows)
 
     most = max(1, min(grid.x.count, 256))

@@ -7,14 +7,33 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
-from wsiseg.cli.job_options import JobProgress, add_job_arguments, join_values, request_from, tell
+from wsiseg.cli.job_options import add_job_arguments, request_from
+from wsiseg.cli.main import join_values
 from wsiseg.errors import WsisegError
 from wsiseg.jobs.launch import launch
 from wsiseg.jobs.pool import WorkerSpec
 
 FACTORY = "tests.jobs.fake:make_processor"
+
+
+def show(event: Mapping[str, Any]) -> None:
+    """The events of the job as plain lines."""
+    if event["type"] == "plan":
+        say(f"{event['skipped']} of {event['total']} slides were done before")
+    elif event["type"] == "record" and event["record"].status != "done":
+        say(f"failed: {event['record'].id}: {event['record'].error}")
+    elif event["type"] == "death":
+        say(f"a worker died ({event['how']})")
+    elif event["type"] == "note":
+        say(event["text"])
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def main(argv: list[str]) -> int:
@@ -30,12 +49,10 @@ def main(argv: list[str]) -> int:
     spec = WorkerSpec(FACTORY, {"seconds": args.seconds, "options": args.options}, stage=args.stage)
     command = [sys.executable, "-m", "tests.jobs.driver", *argv]
     try:
-        with JobProgress() as progress:
-            request = request_from(args, args.inputs, args.output, spec, command)
-            outcome = launch(
-                replace(request, startup=args.startup, job_memory=1 << 30, job_host="127.0.0.1"), progress
-            )
-            tell(outcome, args.output, progress.console)
+        request = request_from(args, args.inputs, args.output, spec, command)
+        outcome = launch(
+            replace(request, startup=args.startup, job_memory=1 << 30, job_host="127.0.0.1"), show
+        )
     except WsisegError as error:
         print(f"wsiseg: {error}", file=sys.stderr)
         return error.exit_code

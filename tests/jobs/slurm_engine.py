@@ -172,7 +172,8 @@ class Slurm:
                 f"{self.dir}/state/{name}" in os.readlink(f"/proc/{pid}/fd/{fd}")
                 for fd in os.listdir(f"/proc/{pid}/fd")
             )
-            inside = any(f"SLURMD_NODENAME={name}" in environ_of(int(child)) for child in children)
+            ours = (f"SLURMD_NODENAME={name}", str(self.dir))
+            inside = any(all(text in environ_of(int(child)) for text in ours) for child in children)
         except (OSError, ValueError):
             return False
         return spool or inside

@@ -19,15 +19,17 @@ from tests.jobs.conftest import (
     write_slides,
 )
 from tests.jobs.fake import FakeProcessor
-from wsiseg.cli.job_options import join_values, shard_command
+from wsiseg.cli.job_options import shard_command
+from wsiseg.cli.main import join_values
 from wsiseg.errors import UsageError
 from wsiseg.jobs.folder import JobFolder
-from wsiseg.jobs.launch import JobRequest, check, with_share
+from wsiseg.jobs.launch import JobRequest, check, on_own_gpus
 from wsiseg.jobs.manifest import Slide, find_slides
 from wsiseg.jobs.merge import merge
 from wsiseg.jobs.pool import WorkerSpec
 from wsiseg.jobs.stage import Stage
 from wsiseg.jobs.work import run_local
+from wsiseg.limits import available_gpus
 
 
 def wsiseg(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -176,10 +178,9 @@ def test_a_shards_command_is_the_same_without_the_cluster() -> None:
     assert join_values(["--sbatch", "--time=1", "x"]) == ["--sbatch=--time=1", "x"]
 
 
-def test_workers_share_memory_cores_and_gpus() -> None:
-    spec = with_share(WorkerSpec("m:f", {"tile": 512}), 4, memory=1000, cores=2, gpus=["0", "3"])
-    assert [spec.payload_of(i) for i in (0, 3)] == [
-        {"tile": 512, "memory": 250, "cores": 1, "worker": 0},
-        {"tile": 512, "memory": 250, "cores": 1, "worker": 3},
-    ]
+def test_each_worker_sees_one_gpu_in_turn() -> None:
+    gpus = available_gpus({"CUDA_VISIBLE_DEVICES": "0, 3"})
+    spec = on_own_gpus(WorkerSpec("m:f"), 4, gpus)
     assert [spec.environ_of(i)["CUDA_VISIBLE_DEVICES"] for i in range(4)] == ["0", "3", "0", "3"]
+    assert on_own_gpus(WorkerSpec("m:f"), 1, gpus).environ == ()
+    assert available_gpus({"CUDA_VISIBLE_DEVICES": "-1"}) == []

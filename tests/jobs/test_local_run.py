@@ -19,6 +19,7 @@ from tests.jobs.conftest import (
     environment,
     expected_csv,
     leftovers,
+    note_event,
     run_driver,
     wait_for,
     write_slides,
@@ -73,7 +74,7 @@ def test_other_options_are_refused_by_name_and_fresh_starts_over(tmp_path: Path,
     run_driver(slides, "-o", out)
     refused = run_driver(slides, "-o", out, "--options", "other", code=2)
     assert "options , now other" in refused.stderr
-    assert len(refused.stderr.splitlines()) == 1
+    assert len(refused.stderr.splitlines()) == 1, refused.stderr
     assert out.read_bytes() == expected_csv(slides)
     run_driver(slides, "-o", out, "--options", "other", "--fresh")
     assert out.read_bytes() == expected_csv(slides, "other")
@@ -142,7 +143,7 @@ def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
-    assert "Ctrl-C again ends at once" in process.stderr.readline()
+    assert any("Ctrl-C again ends at once" in line for line in process.stderr)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
@@ -187,6 +188,9 @@ def test_kill_at_random_moments_then_resume_gives_the_same_bytes(tmp_path: Path,
         )
     assert sum(killed) == moments
     assert leftovers(tmp_path) == []
+    event = f"`kill -9` at {moments} random moments, run again"
+    # every CSV was compared byte for byte with the undisturbed one above
+    note_event(engine="one machine", event=event, slides=60, lost=0, twice=0, wrong=0, again="-", failed=0)
 
 
 def kill_again_and_again(folder: Path, slides: Path, seed: int, moments: int) -> int:

@@ -71,6 +71,20 @@ def test_keys_follow_the_relative_path(tmp_path: Path) -> None:
     assert len({slide.key for slide in one.slides}) == 2
 
 
+def test_keys_stay_when_inputs_come_and_go(tmp_path: Path) -> None:
+    touch(tmp_path / "one/a.tif", tmp_path / "two/b.tif", tmp_path / "two/c.tif")
+    alone = find_slides([tmp_path / "one"]).slides[0]
+    for inputs in (["one", "two"], ["one", "two/b.tif"], ["one/*.tif", "two/c.tif"]):
+        assert find_slides([tmp_path / name for name in inputs]).slides[0].key == alone.key
+
+
+def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
+    touch(tmp_path / "x/y/a.tif")
+    for i in range(8):
+        (tmp_path / f"x/y/again{i}").symlink_to(tmp_path / "x")
+    assert len(find_slides([tmp_path]).slides) == 1
+
+
 def test_the_frozen_list_reads_back(tmp_path: Path) -> None:
     touch(tmp_path / "ä,b.tif", tmp_path / "c d.tif")
     manifest = find_slides([tmp_path])

@@ -90,6 +90,10 @@ def test_a_plain_array(slurm: Slurm, case: Case) -> None:
     again = run_driver(case.dir / "slides", "-o", case.out, "--cluster", "slurm", **slurm.env)
     assert "60 of 60 slides were done before" in again.stderr
     assert "submitted" not in again.stderr
+    other = run_driver(
+        case.dir / "slides", "-o", case.out, "--cluster", "slurm", "--options", "x", code=2, **slurm.env
+    )
+    assert "options , now x" in other.stderr
 
 
 @pytest.mark.parametrize("case", [("Slurm", "worker killed (SIGKILL, 3 slides)")], indirect=True)

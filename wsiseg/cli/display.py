@@ -12,17 +12,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from wsiseg.jobs.launch import Outcome
 from wsiseg.jobs.records import Record
+from wsiseg.pipeline.options import WAITS, bottleneck
 from wsiseg.resident import peak_bytes
 from wsiseg.units import format_bytes, format_duration, format_megapixels
-
-# Which stage the feeder waited for, and what to call it. Cutting tiles is our own work between the two.
-WAITS = {"wait for reading": "reading", "wait for network": "the network", "cut": "cutting tiles"}
-
-
-def bottleneck(times: Mapping[str, float]) -> str:
-    """The stage that held a slide back: the one that its feeder spent most of its time on."""
-    waits = {name: times.get(stage, 0.0) for stage, name in WAITS.items()}
-    return max(waits, key=lambda name: waits[name]) if any(waits.values()) else "opening"
 
 
 class Display:
@@ -139,6 +131,8 @@ class Display:
     def tell(self, outcome: Outcome) -> None:
         """The last line: what became of the slides, the CSV, and the peak beside the plan."""
         summary, merged = outcome.summary, outcome.merged
+        if outcome.submitted:
+            return  # its notes have said everything
         parts = []
         if merged is not None:
             parts.append(f"{self._output}: {merged.rows} rows")

@@ -1,21 +1,15 @@
-"""Options and progress that every command that runs many slides shares; `run` adds them to its own."""
+"""Options that every command that runs many slides shares; `run` adds them to its own."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
 from wsiseg.errors import UsageError
-from wsiseg.jobs.launch import JobRequest, Outcome
-from wsiseg.jobs.pool import Event, WorkerSpec
-from wsiseg.jobs.records import Record
-from wsiseg.units import format_duration
+from wsiseg.jobs.launch import JobRequest
+from wsiseg.jobs.pool import WorkerSpec
 
 # Options that a shard of the same command must not be given again, and whether a value follows.
 NOT_FOR_SHARDS = {
@@ -119,6 +113,8 @@ def request_from(
         sbatch=args.sbatch,
         dry_run=getattr(args, "dry_run", False),
         command=tuple(shard_command(command)),
+        # the budget of the worker, and room for the Dask worker around it
+        job_memory=int(spec.payload_of(0).get("memory", 8 << 30)) + (512 << 20),
     )
 
 
@@ -135,97 +131,6 @@ def shard_command(command: Sequence[str]) -> list[str]:
             continue
         kept.append(word)
     return kept
-
-
-def join_values(arguments: Sequence[str]) -> list[str]:
-    """Arguments with `--sbatch VALUE` as one word, since argparse takes a value like `--time=4:00:00` for an option."""
-    joined: list[str] = []
-    for word in arguments:
-        if joined and joined[-1] == "--sbatch":
-            joined[-1] = f"--sbatch={word}"
-        else:
-            joined.append(word)
-    return joined
-
-
-class JobProgress:
-    """Shows the events of a job: a bar on a terminal, plain lines elsewhere. Use as a context manager; call it with events."""
-
-    EVERY = 10.0  # seconds between two plain lines
-
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, soft_wrap=True, highlight=False)
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} slides"), TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"), console=self.console, disable=not self.console.is_terminal,
-        )  # fmt: skip
-        self._task = self._bar.add_task("", total=None, visible=False, left="")
-        self._total = self._done = self._failed = self._bytes = self._bytes_done = 0
-        self._skipped = 0
-        self._began = self._said = time.monotonic()
-
-    def __enter__(self) -> JobProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, event: Event) -> None:
-        kind = event["type"]
-        if kind == "plan":
-            self._total, self._skipped, self._bytes = event["total"], event["skipped"], event["bytes"]
-            self._began = self._said = time.monotonic()
-            self._bar.update(self._task, total=self._total, completed=self._skipped, visible=True)
-            if self._skipped:
-                self.console.print(f"{self._skipped} of {self._total} slides were done before", markup=False)
-        elif kind == "record":
-            self._record(event["record"])
-        elif kind == "death":
-            names = ", ".join(slide.id for slide in event["slides"]) or "no slide"
-            self.console.print(
-                f"a worker died ({event['how']}) with {names} in its hands; starting another", markup=False
-            )
-        elif kind == "note":
-            self.console.print(event["text"], markup=False)
-
-    def _record(self, record: Record) -> None:
-        self._done += 1
-        self._bytes_done += max(record.file_size, 0)
-        if record.status != "done":
-            self._failed += 1
-            self.console.print(f"failed: {record.id}: {record.error}", markup=False)
-        for warning in record.warnings:
-            self.console.print(f"{record.id}: {warning}", markup=False)
-        spent = time.monotonic() - self._began
-        left = spent * (self._bytes - self._bytes_done) / self._bytes_done if self._bytes_done else 0.0
-        self._bar.update(
-            self._task, completed=self._skipped + self._done, left=f"{format_duration(left)} left"
-        )
-        if not self.console.is_terminal and time.monotonic() - self._said >= self.EVERY:
-            self._said = time.monotonic()
-            self.console.print(
-                f"{self._skipped + self._done} of {self._total} slides, {self._failed} failed, about {format_duration(left)} left"
-            )
-
-
-def tell(outcome: Outcome, out: str, console: Console) -> None:
-    """The last lines of a run: what became of its slides, and the CSV."""
-    summary, merged = outcome.summary, outcome.merged
-    if outcome.submitted:
-        return
-    before = f" ({summary.skipped} of them before)" if summary.skipped else ""
-    text = f"{summary.total - summary.missing - len(summary.failures)} of {summary.total} slides done{before}"
-    if summary.failures:
-        text += f", {len(summary.failures)} failed"
-    if summary.missing:
-        text += f", {summary.missing} not reached"
-    console.print(text, markup=False)
-    if merged is not None:
-        console.print(
-            f"{out}: {merged.rows} rows" + (", without the slides that failed" if merged.failed else ""),
-            markup=False,
-        )
 
 
 def running_command(arguments: Sequence[str]) -> list[str]:

@@ -61,9 +61,20 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def join_values(arguments: Sequence[str]) -> list[str]:
+    """Arguments with `--sbatch VALUE` as one word, since argparse takes a value like `--time=4:00:00` for an option."""
+    joined: list[str] = []
+    for word in arguments:
+        if joined and joined[-1] == "--sbatch":
+            joined[-1] = f"--sbatch={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Errors are one line on standard error, never a traceback."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = join_values(sys.argv[1:] if argv is None else argv)
     command = next((a for a in arguments if not a.startswith("-")), None)
     try:
         args = _parser(command if command in COMMANDS else None).parse_args(arguments)

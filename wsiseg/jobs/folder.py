@@ -2,6 +2,7 @@
 
     manifest.json    which slides (`manifest.Manifest`)
     identity.json    what every byte of the results depends on: model and options, as plain data
+    settings.json    what the person who submitted it asked for
     records/ab/abcdef0123456789.txt      one finished or failed slide (`records.Record`)
     checkpoints/abcdef0123456789         the state of a slide in progress (`checkpoint`)
     slurm/0001/      script, plan, ids and logs of one submission
@@ -26,6 +27,7 @@ from wsiseg.jobs.records import Record
 from wsiseg.jobs.store import Store, host_name, open_store
 
 IDENTITY = "identity.json"
+SETTINGS = "settings.json"
 SUFFIX = ".wsiseg"
 PARTS = ("records", "checkpoints", "logs", "slurm", ".wsiseg-tmp")
 
@@ -100,15 +102,32 @@ class JobFolder:
             there = self.identity() or {}
         if identity_digest(there) == digest:
             return digest
-        count = sum(1 for name in self.store.names(records.FOLDER) if records.key_of_name(name))
-        if count:
-            differences = "; ".join(differing(there, wanted))
-            raise UsageError(
-                f"{self.url}: its {count} records were made with another model or other options: {differences}. "
-                "Give another output, the same options, or --fresh to start over"
-            )
+        if self._count():
+            raise self._refusal(there, wanted)
         self.store.write(IDENTITY, data)
         return digest
+
+    def claim_settings(self, settings: Mapping[str, Any]) -> None:
+        """Compares what a person asks for with what was asked before, where the identity is known on the nodes only.
+
+        Raises:
+            UsageError: naming what differs, when there are records.
+        """
+        wanted = json.loads(canonical(settings))
+        data = self.store.read(SETTINGS)
+        there = json.loads(data) if data else wanted
+        if there != wanted and self._count():
+            raise self._refusal(there, wanted)
+        self.store.write(SETTINGS, json.dumps(wanted, indent=1, sort_keys=True).encode() + b"\n")
+
+    def _count(self) -> int:
+        return sum(1 for name in self.store.names(records.FOLDER) if records.key_of_name(name))
+
+    def _refusal(self, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> UsageError:
+        return UsageError(
+            f"{self.url}: its {self._count()} records were made with another model or other options: "
+            f"{'; '.join(differing(there, wanted))}. Give another output, the same options, or --fresh to start over"
+        )
 
     def digest(self) -> str | None:
         """The digest of the folder's identity, or None before anything was processed."""
@@ -172,7 +191,7 @@ class JobFolder:
         """Removes everything that a job left here, for `--fresh`."""
         for part in PARTS:
             self.store.remove_folder(part)
-        for name in (IDENTITY, MANIFEST):
+        for name in (IDENTITY, SETTINGS, MANIFEST):
             self.store.remove(name)
 
     def clean(self) -> int:

@@ -16,6 +16,7 @@ from wsiseg.jobs.records import Record
 from wsiseg.jobs.shards import PLAN_VARIABLE, equal_shards, parse_shard, planned
 from wsiseg.jobs.stop import StopSignals
 from wsiseg.jobs.work import Summary
+from wsiseg.limits import available_gpus
 
 CLUSTERS = ("slurm", "dask-slurm", "tcp://HOST:PORT")
 
@@ -155,7 +156,12 @@ def run_here(request: JobRequest, on_event: Callable[[Event], None]) -> Outcome:
     with StopSignals() as signals:
         folder, manifest = prepare(request)
         slides = part_of(request, folder, manifest)
-        with Pool(folder, request.spec, request.workers, on_event) as pool:
+        spec = (
+            on_own_gpus(request.spec, request.workers, available_gpus())
+            if request.workers > 1
+            else request.spec
+        )
+        with Pool(folder, spec, request.workers, on_event) as pool:
             signals.on_stop, signals.on_kill = pool.wake, pool.kill
             identity = request.identity if request.identity is not None else pool.identity(signals.event)
             digest = folder.claim(identity or {})
@@ -204,16 +210,8 @@ def interrupted(name: str, summary: Summary) -> Interrupted:
     )
 
 
-def with_share(
-    spec: WorkerSpec, workers: int, memory: int, cores: int, gpus: Sequence[str] = ()
-) -> WorkerSpec:
-    """`spec` for `workers` processes on one machine: each gets its share of the memory and the cores, and one GPU.
-
-    The payload gains "memory" (bytes), "cores" and "worker"; the environment CUDA_VISIBLE_DEVICES when there are GPUs.
-    """
-    payloads = [
-        {**spec.payload_of(i), "memory": memory // workers, "cores": max(1, cores // workers), "worker": i}
-        for i in range(workers)
-    ]
-    environ = [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(workers)]
-    return replace(spec, payload=payloads, environ=environ)
+def on_own_gpus(spec: WorkerSpec, workers: int, gpus: Sequence[str]) -> WorkerSpec:
+    """`spec` for several workers on one machine: each sees one GPU, in turn, unless the spec says otherwise."""
+    if workers == 1 or not gpus or spec.environ:
+        return spec
+    return replace(spec, environ=[{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(workers)])

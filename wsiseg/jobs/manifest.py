@@ -46,7 +46,7 @@ class Slide:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The slides of a job in the order of the CSV, and the folder their keys are relative to."""
+    """The slides of a job in the order of the CSV, and a folder that all of them are in."""
 
     root: str
     slides: tuple[Slide, ...]
@@ -96,32 +96,27 @@ def find_slides(inputs: Iterable[str | os.PathLike[str]], suffixes: Sequence[str
     names = [os.fspath(name) for name in inputs]
     if not names:
         raise UsageError("no slides given: name files, folders or globs")
-    found: dict[str, str] = {}
-    roots: list[str] = []
+    found: dict[str, tuple[str, str]] = {}
     for name in names:
         files, root = _expand(name, suffixes)
         if not files:
             raise UsageError(f"{name}: no slides in it; looked for {', '.join(suffixes)}")
-        roots.append(root)
         for file in files:
-            found.setdefault(os.path.realpath(file), file)
-    root = os.path.commonpath(roots)
+            found.setdefault(os.path.realpath(file), (file, root))
     seen: dict[str, str] = {}
     entries = []
-    for path in found.values():
+    for path, root in found.values():
         name = slide_id(path)
         if name in seen:
             first, second = sorted((seen[name], path))
             raise UsageError(f"two slides have the id {name!r}: {first} and {second}; rename one")
         seen[name] = path
-        size, mtime = measure(path)
-        entries.append((name, path, size, mtime))
+        # relative to its own input, so that a key stays the same when other inputs come or go; two slides with one
+        # relative path would have one id
+        entries.append((name, path, key_of(os.path.relpath(path, root)), *measure(path)))
     entries.sort(key=lambda entry: entry[0])
-    slides = tuple(
-        Slide(i, name, path, key_of(os.path.relpath(path, root)), size, mtime)
-        for i, (name, path, size, mtime) in enumerate(entries)
-    )
-    return Manifest(root, slides)
+    slides = tuple(Slide(i, *entry) for i, entry in enumerate(entries))
+    return Manifest(os.path.commonpath([root for _, root in found.values()]), slides)
 
 
 def slide_id(path: str) -> str:
@@ -188,7 +183,14 @@ def _walk(folder: str, suffixes: Sequence[str]) -> list[str]:
     def fail(error: OSError) -> None:
         raise UsageError(f"{error.filename}: {error.strerror}") from error
 
+    entered: set[str] = set()
     for directory, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        # links may lead in circles
+        real = os.path.realpath(directory)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
         # a zarr is one slide, not a folder of slides
         files += [os.path.join(directory, d) for d in folders if d.lower().endswith(".zarr") and wanted(d)]
         folders[:] = sorted(

@@ -15,6 +15,7 @@ from wsiseg.errors import Interrupted
 from wsiseg.jobs.work import WorkerContext
 from wsiseg.pipeline.config import RunConfig
 from wsiseg.pipeline.job import SlideJob
+from wsiseg.pipeline.options import SlideResult
 from wsiseg.pipeline.start import start
 from wsiseg.resident import peak_bytes, tighten_allocator
 
@@ -30,7 +31,7 @@ class Segmenter:
 
     def __init__(self, config: RunConfig, context: WorkerContext) -> None:
         tighten_allocator()
-        self._context, self._reported = context, 0.0
+        self._config, self._context, self._reported = config, context, 0.0
         self._stack = contextlib.ExitStack()
         started = self._stack.enter_context(start(config, self._progress, context.checkpoint))
         self._processor = started.processor
@@ -48,10 +49,27 @@ class Segmenter:
     def process(self, tasks: Iterable[Any], stop: threading.Event | None = None) -> Iterator[Any]:
         """See `wsiseg.pipeline.Processor.process`; a stop ends it without an error."""
         try:
-            yield from self._processor.process(tasks, stop)
+            for outcome in self._processor.process(tasks, stop):
+                if isinstance(outcome, SlideResult) and self._config.save:
+                    self._save(outcome)
+                yield outcome
         except Interrupted:
             if stop is None or not stop.is_set():
                 raise
+
+    def _save(self, result: SlideResult) -> None:
+        """Write the outputs beside the CSV, before the slide's record says that it is done."""
+        from wsiseg.outputs.geojson import ObjectClass
+        from wsiseg.outputs.save import SlideOutputs, save_outputs
+        from wsiseg.slide import open_slide
+
+        classes = [ObjectClass(name, runs) for name, runs in zip(result.classes, result.runs, strict=True)]
+        path = result.task.path
+        save_outputs(
+            self._config.save_folder,
+            self._config.save,
+            SlideOutputs(result.task.id, classes, result.mpp, lambda: open_slide(path)),
+        )
 
     def _progress(self, job: SlideJob, share: float) -> None:
         now = time.monotonic()

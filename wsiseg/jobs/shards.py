@@ -127,11 +127,20 @@ def guided_chunks(
     remaining = float(sum(costs))
     # whoever asks for G workers gets work for G, also when starting them costs more than the work
     least = min(4 * startup, remaining / workers)
-    while True:
-        chunks = _cut(order, costs, remaining, workers, least)
-        if limit is None or len(chunks) <= limit:
-            return chunks
-        least = max(2 * least, remaining / limit)
+    chunks = _cut(order, costs, remaining, workers, least)
+    if limit is None or len(chunks) <= limit:
+        return chunks
+    # the smallest chunk size that the limit allows, to a few percent: larger last chunks end further apart
+    low, high = least, remaining
+    chunks = _cut(order, costs, remaining, 1, high)
+    for _ in range(12):
+        middle = (low * high) ** 0.5 if low > 0 else high / 1000
+        tried = _cut(order, costs, remaining, workers, middle)
+        if len(tried) <= limit:
+            high, chunks = middle, tried
+        else:
+            low = middle
+    return chunks
 
 
 def _cut(

@@ -35,6 +35,13 @@ from wsiseg.jobs.store import is_url
 from wsiseg.jobs.work import Summary
 
 FOLDER = "slurm"
+RESOURCES = (
+    "memory",
+    "threads",
+    "workers",
+    "apart",
+    "device_memory",
+)  # of a worker's payload; no byte depends on them
 STARTUP_SECONDS = 15.0  # loading the model in a new job
 BYTES_PER_SECOND = 50e6  # of slide files in one job, until records tell
 GPU_OPTIONS = ("--gres", "--gpus", "-G", "--gpus-per-node", "--gpus-per-task", "--gpus-per-socket")
@@ -58,6 +65,7 @@ trap 'heed USR1' USR1
 trap 'heed TERM' TERM
 {command} --shard auto &
 child=$!
+[ -z "$reason" ] || kill -s "$reason" "$child"   # a signal that came before there was a child
 code=127
 while :; do
   caught=''
@@ -111,6 +119,7 @@ def submit(request: JobRequest, on_event: Callable[[Event], None]) -> Outcome:
             "--cluster slurm needs its records in a folder that all nodes see; give --records DIR"
         )
     folder, manifest = prepare(request)
+    folder.claim_settings({k: v for k, v in request.spec.payload_of(0).items() if k not in RESOURCES})
     digest = folder.claim(request.identity) if request.identity is not None else folder.digest() or ""
     folder.write_manifest(manifest)
     found = reusable(request, folder, manifest.slides, digest)
@@ -243,7 +252,12 @@ def sbatch(command: Sequence[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise WsisegError(f"sbatch refused: {said} (command: {shlex.join(command)})")
+        hint = (
+            '; without GPUs give --sbatch "--gres=none"'
+            if "--gres=gpu:1" in command and "resource" in said
+            else ""
+        )
+        raise WsisegError(f"sbatch refused: {said}{hint} (command: {shlex.join(command)})")
     return done.stdout.strip().split(";")[0]
 
 

@@ -26,6 +26,7 @@ class RunConfig:
             whole budget; for messages that speak of `--memory`. threads: prefetch threads, and CPU
             threads of the runtime.
         device_memory: bytes of GPU memory, or None.
+        save, save_folder: outputs beside the CSV (`wsiseg.outputs.save.KINDS`), and where they go.
         options: what one slide depends on.
     """
 
@@ -40,6 +41,8 @@ class RunConfig:
     apart: int = 0
     threads: int = 1
     device_memory: int | None = None
+    save: tuple[str, ...] = ()
+    save_folder: str = ""
     options: RunOptions = field(default_factory=RunOptions)
 
     def to_dict(self) -> dict[str, Any]:

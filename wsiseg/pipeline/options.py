@@ -83,3 +83,13 @@ class SlideFailure:
     task: SlideTask
     error: str
     kind: str
+
+
+# Which stage the feeder waited for, and what to call it. Cutting tiles is our own work between the two.
+WAITS = {"wait for reading": "reading", "wait for network": "the network", "cut": "cutting tiles"}
+
+
+def bottleneck(times: Mapping[str, float]) -> str:
+    """The stage that held a slide back: the one that its feeder spent most of its time on."""
+    waits = {name: times.get(stage, 0.0) for stage, name in WAITS.items()}
+    return max(waits, key=lambda name: waits[name]) if any(waits.values()) else "opening"

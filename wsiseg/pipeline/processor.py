@@ -19,14 +19,14 @@ from typing import Any
 from wsiseg.backends.base import Session
 from wsiseg.errors import BudgetError, SlideError, WsisegError
 from wsiseg.geometry import Size
-from wsiseg.memory import MemoryPlan, ReadCost, Share, plan_memory
+from wsiseg.memory import MemoryPlan, OutputCost, ReadCost, Share, plan_memory
 from wsiseg.objects import clean
 from wsiseg.pipeline.abort import Abort
 from wsiseg.pipeline.collect import Collector, Outcome
 from wsiseg.pipeline.feed import Feeder
 from wsiseg.pipeline.job import Checkpoint, SlideJob, Work
 from wsiseg.pipeline.ledger import Ledger
-from wsiseg.pipeline.options import RunOptions, SlideResult, SlideTask
+from wsiseg.pipeline.options import RunOptions, SlideResult, SlideTask, bottleneck
 from wsiseg.pipeline.settings import model_settings, slide_settings
 from wsiseg.pipeline.transitions import ColumnRuns, join
 from wsiseg.pipeline.warm import warm_kernels
@@ -71,6 +71,7 @@ class Processor:
             included; a `Share` when several processes divide a budget.
         threads: prefetch threads. progress: called from the feeder's thread as (job, share of the slide handed over).
         checkpoints: gives the place where a slide in progress is saved, or None to save nothing.
+        output_cost: what the caller needs to write a slide's results, from its size; part of the plan.
 
     Raises:
         UsageError: for options that the model cannot take. BudgetError: when not even the model fits.
@@ -85,9 +86,10 @@ class Processor:
         threads: int,
         progress: Callable[[SlideJob, float], None] = _no_progress,
         checkpoints: Callable[[Any], Checkpoint] | None = None,
+        output_cost: Callable[[Size], OutputCost] | None = None,
     ) -> None:
         self.session, self.options, self.progress = session, options, progress
-        self.checkpoints = checkpoints
+        self.checkpoints, self.output_cost = checkpoints, output_cost
         self.settings = model_settings(session.spec, options)
         self.threads = threads
         # Compiled code and caches are part of what is resident, so they are there before it is measured.
@@ -143,6 +145,7 @@ class Processor:
             budget=self.budget.share,
             reserve=self.budget.reserve,
             full_width=size.width,
+            outputs=None if self.output_cost is None else self.output_cost(size),
         )
 
     def process(self, tasks: Iterable[SlideTask], stop: threading.Event | None = None) -> Iterator[Outcome]:
@@ -192,6 +195,7 @@ class Processor:
         stats = {
             "times": dict(job.times),
             "counts": dict(job.counts),
+            "bottleneck": bottleneck(job.times),
             "planned": job.memory.total,
             "panels": len(job.memory.panels),
         }

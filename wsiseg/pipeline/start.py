@@ -6,13 +6,15 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from wsiseg.backends import registry
 from wsiseg.backends.base import SessionOptions
 from wsiseg.backends.on_device import device_models
 from wsiseg.engines.cuda_driver import probe
-from wsiseg.memory import Share
+from wsiseg.geometry import Size
+from wsiseg.memory import BYTES_PER_RUN, OutputCost, Share
 from wsiseg.model.load import LoadedModel
 from wsiseg.pipeline.config import RunConfig
 from wsiseg.pipeline.device_processor import DeviceProcessor
@@ -38,6 +40,17 @@ class Started:
 
 def _no_progress(job: SlideJob, share: float) -> None:
     """Nobody wants to know."""
+
+
+def output_cost(kinds: tuple[str, ...], size: Size) -> OutputCost:
+    """What writing these outputs of a slide needs, beside its runs and for each of them."""
+    if not kinds:
+        return OutputCost()
+    from wsiseg.outputs.save import save_bytes
+
+    fixed = save_bytes(kinds, size, 0)
+    # What `save_bytes` asks for a run more; it is the same for every run.
+    return OutputCost(BYTES_PER_RUN + save_bytes(kinds, size, 1 << 24) // (1 << 24), fixed)
 
 
 @contextmanager
@@ -72,6 +85,7 @@ def start(
             "threads": config.threads,
             "progress": progress,
             "checkpoints": checkpoints,
+            "output_cost": partial(output_cost, config.save),
         }
         # On a GPU, rows and bands stay there when the kernels can run (numba-cuda is installed).
         models = device_models(session)
