@@ -63,6 +63,43 @@ def test_plain_arrays(tmp_path: Path, pool: DecodePool, version: int, order: str
         np.testing.assert_array_equal(read_path(path, scale, pool), plain_shrink(PICTURE, scale))
 
 
+@pytest.mark.parametrize("codec", ["zstd", "gzip", "zlib", "blosc", "lz4", "none"])
+@pytest.mark.parametrize("version", [2, 3])
+def test_codecs_and_orders(tmp_path: Path, pool: DecodePool, version: int, codec: str) -> None:
+    import numcodecs
+
+    old = {"zstd": numcodecs.Zstd(), "gzip": numcodecs.GZip(), "zlib": numcodecs.Zlib(), "blosc": numcodecs.Blosc(),
+           "lz4": numcodecs.LZ4(), "none": None}[codec]  # fmt: skip
+    new = {
+        "zstd": zarr.codecs.ZstdCodec(),
+        "gzip": zarr.codecs.GzipCodec(),
+        "blosc": zarr.codecs.BloscCodec(),
+        "none": None,
+    }
+    if version == 3 and codec not in new:
+        pytest.skip(f"zarr v3 has no {codec}")
+    full = PICTURE.astype(">u2") * 257
+    for order in ("C", "F") if version == 2 else ("C",):
+        path = tmp_path / f"{order}.zarr"
+        how = {"order": order} if version == 2 else {}
+        plain(path, full, version, (50, 64, 3), compressors=old if version == 2 else new[codec], **how)
+        np.testing.assert_array_equal(read_path(path, 1, pool), PICTURE)
+        np.testing.assert_array_equal(
+            read_path(path, 3, pool, columns=(5, 40)), plain_shrink(PICTURE, 3)[:, 5:40]
+        )
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_chunk_that_is_a_bomb(tmp_path: Path, pool: DecodePool, version: int) -> None:
+    import imagecodecs
+
+    path = plain(tmp_path / "s.zarr", PICTURE, version, (64, 50, 3))
+    chunk = path / ("0.0.0" if version == 2 else "c/0/0/0")
+    chunk.write_bytes(imagecodecs.zstd_encode(bytes(200_000_000)))
+    with pytest.raises(BadSegment, match="chunk row 0, column 0 of level 0 is damaged"):
+        read_path(path, 1, pool)
+
+
 def test_gray_sixteen_bits_and_shards(tmp_path: Path, pool: DecodePool) -> None:
     gray = PICTURE[..., 0].astype(np.uint16) << 4
     gray[0, 0] = 4095

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import imagecodecs
@@ -13,6 +14,7 @@ from wsiseg.slide import limits
 from wsiseg.slide.level import U8, Level, Scratch, edges
 from wsiseg.slide.mpp import pick_mpp
 from wsiseg.slide.opened import Opened
+from wsiseg.slide.orientation import Turn, exif_orientation, turn
 from wsiseg.slide.rawfile import RawFile
 from wsiseg.slide.streams import BadStream, Frame, jpeg_frame
 
@@ -41,8 +43,11 @@ def open_image(file: RawFile, head: bytes, mpp: float | None) -> Opened:
             f"a {name} of {frame.size} pixels is decoded whole; at most {limits.MAX_IMAGE_PIXELS // 10**6} Mpx are read",
             "convert it to a tiled TIFF",
         )
-    source = ImageSource(file, frame, png)
-    size = frame.size
+    if not png and frame.samples == 4:
+        raise UnsupportedSlide(file.path, "CMYK JPEG files are not read")
+    turned = turn(1 if png else exif_orientation(start))
+    source = ImageSource(file, frame, png, turned)
+    size = Size(frame.size.width, frame.size.height) if turned.transpose else frame.size
     level = Level(
         0,
         size,
@@ -58,8 +63,7 @@ def open_image(file: RawFile, head: bytes, mpp: float | None) -> Opened:
 
 
 def os_read(file: RawFile, offset: int, count: int) -> bytes:
-    import os
-
+    """Bytes of the file; fewer at its end."""
     return os.pread(file.fd, count, offset)
 
 
@@ -79,8 +83,8 @@ def png_frame(data: bytes) -> Frame:
 class ImageSource:
     """A `SegmentSource` of one segment."""
 
-    def __init__(self, file: RawFile, frame: Frame, png: bool) -> None:
-        self._file, self._frame, self._png = file, frame, png
+    def __init__(self, file: RawFile, frame: Frame, png: bool, turned: Turn) -> None:
+        self._file, self._frame, self._png, self._turn = file, frame, png, turned
         pixels = frame.size.pixels
         self.scratch = {
             "stored": file.size,
@@ -97,9 +101,9 @@ class ImageSource:
     def read(self, row: int, col: int, scratch: Scratch) -> U8:
         data = os_read(self._file, 0, self._file.size)
         try:
-            if not self._png:
-                return self._jpeg(data)
-            return self._from_png(imagecodecs.png_decode(data))
+            return self._turn.apply(
+                self._from_png(imagecodecs.png_decode(data)) if self._png else self._jpeg(data)
+            )
         except (RuntimeError, ValueError, MemoryError, BadStream) as error:
             reason = " ".join(str(error).split())[:120] or type(error).__name__
             raise BadSegment(self._file.path, f"the image is damaged: {reason}") from error

@@ -11,6 +11,7 @@ from wsiseg.errors import BadSegment
 from wsiseg.geometry import Size
 from wsiseg.slide import limits
 from wsiseg.slide.level import U8, Scratch, edges
+from wsiseg.slide.orientation import turn
 from wsiseg.slide.pixels import converter
 from wsiseg.slide.rawfile import RawFile
 from wsiseg.slide.segments import decoder, pread
@@ -30,25 +31,24 @@ class TiffSource:
         self._file = file
         self._decode = decoder(file.path, layout)
         self._convert = converter(file.path, layout, depth)
-        o = layout.orientation
-        self._transpose, self._flip_y, self._flip_x = o >= 5, o in (3, 4, 7, 8), o in (2, 3, 6, 7)
+        self._turn = turn(layout.orientation)
         self._max_stored = limits.MAX_GROWTH * layout.segment_bytes() + limits.MAX_STORED_EXTRA
 
     @property
     def size(self) -> Size:
         """Pixels as shown, after orientation."""
         s = self.layout.size
-        return Size(s.width, s.height) if self._transpose else s
+        return Size(s.width, s.height) if self._turn.transpose else s
 
     @property
     def ys(self) -> I64:
         """Segment edges down the shown image."""
-        return self._edges(self._transpose, self._flip_y)
+        return self._edges(self._turn.transpose, self._turn.flip_y)
 
     @property
     def xs(self) -> I64:
         """Segment edges across the shown image."""
-        return self._edges(not self._transpose, self._flip_x)
+        return self._edges(not self._turn.transpose, self._turn.flip_x)
 
     def _edges(self, across: bool, flip: bool) -> I64:
         stored = self.layout
@@ -66,7 +66,8 @@ class TiffSource:
         layout = self.layout
         pixels = layout.segment.pixels
         stored = int(min(self._max_stored, max(0, int(layout.counts.max(initial=0)))))
-        need = {"stored": stored, "decoded": layout.segment_bytes()}
+        # JPEG streams are copied once, to look for their markers.
+        need = {"stored": stored * (2 if layout.compression == 7 else 1), "decoded": layout.segment_bytes()}
         plain = layout.samples == 3 and not layout.planar and layout.bits == 8 and layout.compression != 33003
         if not plain:
             need["rgb"] = pixels * 3
@@ -185,24 +186,16 @@ class TiffSource:
     def _place(self, row: int, col: int) -> tuple[int, int]:
         """The stored segment shown at (row, col)."""
         rows, cols = self.layout.rows, self.layout.cols
-        if self._transpose:
+        if self._turn.transpose:
             rows, cols = cols, rows
-        if self._flip_y:
+        if self._turn.flip_y:
             row = rows - 1 - row
-        if self._flip_x:
+        if self._turn.flip_x:
             col = cols - 1 - col
-        return (col, row) if self._transpose else (row, col)
+        return (col, row) if self._turn.transpose else (row, col)
 
     def _orient(self, rgb: U8) -> U8:
-        if self.layout.orientation == 1:
-            return rgb
-        if self._transpose:
-            rgb = rgb.transpose(1, 0, 2)
-        if self._flip_y:
-            rgb = rgb[::-1]
-        if self._flip_x:
-            rgb = rgb[:, ::-1]
-        return np.ascontiguousarray(rgb)
+        return rgb if self.layout.orientation == 1 else self._turn.apply(rgb)
 
     def _bad(self, p: int, q: int, why: str) -> BadSegment:
         lay = self.layout

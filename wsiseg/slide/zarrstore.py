@@ -16,6 +16,7 @@ from wsiseg.slide.mpp import MICRONS, pick_mpp
 from wsiseg.slide.opened import Opened
 from wsiseg.slide.pixels import converter
 from wsiseg.slide.tifflayout import TiffLayout
+from wsiseg.slide.zarrchunks import local_chunks
 
 I64_EMPTY = np.zeros(0, np.int64)
 
@@ -171,7 +172,9 @@ class ZarrSource:
         dtype = np.dtype(array.dtype)
         if dtype.kind not in "uif":
             raise UnsupportedSlide(path, f"pixels of type {dtype} are not read")
-        limits.check_segment(path, segment.pixels * samples * dtype.itemsize, "chunk")
+        # Chunks can hold more than is read of them: other axes, and padding at the edges.
+        stored = int(np.prod([max(n, 1) for n in chunks], dtype=object)) * dtype.itemsize
+        limits.check_segment(path, max(stored, segment.pixels * samples * dtype.itemsize), "chunk")
         if ceil_div(height, segment.height) * ceil_div(width, segment.width) > limits.MAX_SEGMENTS:
             raise UnsupportedSlide(
                 path, f"its chunks of {segment} are too many; at most {limits.MAX_SEGMENTS} are read"
@@ -198,8 +201,13 @@ class ZarrSource:
             counts=I64_EMPTY,
         )
         self._convert = converter(path, self.layout, depth)
-        per_chunk = segment.pixels * samples * dtype.itemsize
-        self.scratch = {"decoded": 2 * per_chunk, "rgb": segment.pixels * 3}
+        self._chunks = local_chunks(array)
+        deep = samples if axes.c is None else chunks[axes.c]
+        self.scratch = {
+            "stored": stored,
+            "decoded": stored * ceil_div(samples, deep) + segment.pixels * samples * dtype.itemsize,
+            "rgb": segment.pixels * 3,
+        }
 
     @property
     def size(self) -> Size:
@@ -216,14 +224,9 @@ class ZarrSource:
 
     def samples(self, row: int, col: int, scratch: Scratch) -> list[np.ndarray[Any, Any]]:
         """One array [h, w, samples]."""
-        axes, seg = self._axes, self.layout.segment
-        select: list[Any] = [0] * self._array.ndim
-        select[axes.y] = slice(row * seg.height, min(self.layout.size.height, (row + 1) * seg.height))
-        select[axes.x] = slice(col * seg.width, min(self.layout.size.width, (col + 1) * seg.width))
-        if axes.c is not None:
-            select[axes.c] = slice(None)
         try:
-            got = np.asarray(self._array[tuple(select)])
+            got = self._direct(row, col, scratch) if self._chunks else None
+            return [self._through_zarr(row, col) if got is None else got]
         except Exception as error:
             reason = " ".join(str(error).split())[:120] or type(error).__name__
             raise BadSegment(
@@ -231,9 +234,42 @@ class ZarrSource:
                 f"chunk row {row}, column {col} of {self.layout.name} is damaged: {reason}",
                 "--on-bad-tile white goes on without it",
             ) from error
+
+    def _direct(self, row: int, col: int, scratch: Scratch) -> np.ndarray[Any, Any] | None:
+        """The pixels from the chunks themselves; None when one of them is missing and has the fill value."""
+        assert self._chunks is not None
+        axes, lay = self._axes, self.layout
+        height = min(lay.segment.height, lay.size.height - row * lay.segment.height)
+        width = min(lay.segment.width, lay.size.width - col * lay.segment.width)
+        place = [0] * self._array.ndim
+        place[axes.y], place[axes.x] = row, col
+        deep = 1 if axes.c is None else self._array.chunks[axes.c]
+        parts = []
+        for slot in range(ceil_div(lay.samples, deep)):
+            if axes.c is not None:
+                place[axes.c] = slot
+            chunk = self._chunks.read(tuple(place), scratch, slot)
+            if chunk is None:
+                return None
+            kept = [axes.y, axes.x] if axes.c is None else [axes.y, axes.x, axes.c]
+            rest = [i for i in range(chunk.ndim) if i not in kept]
+            where: list[Any] = [..., *([0] * len(rest))]
+            part = chunk.transpose(kept + rest)[:height, :width]
+            parts.append(part.reshape(height, width, -1) if axes.c is None else part[tuple(where)])
+        whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+        return whole[..., : lay.samples]
+
+    def _through_zarr(self, row: int, col: int) -> np.ndarray[Any, Any]:
+        axes, seg = self._axes, self.layout.segment
+        select: list[Any] = [0] * self._array.ndim
+        select[axes.y] = slice(row * seg.height, min(self.layout.size.height, (row + 1) * seg.height))
+        select[axes.x] = slice(col * seg.width, min(self.layout.size.width, (col + 1) * seg.width))
+        if axes.c is not None:
+            select[axes.c] = slice(None)
+        got = np.asarray(self._array[tuple(select)])
         kept = [i for i in (axes.y, axes.x, axes.c) if i is not None]
         got = got.transpose([sorted(kept).index(i) for i in kept])
-        return [got if got.ndim == 3 else got[..., None]]
+        return got if got.ndim == 3 else got[..., None]
 
     def read(self, row: int, col: int, scratch: Scratch) -> U8:
         return np.ascontiguousarray(self._convert(self.samples(row, col, scratch), scratch))
