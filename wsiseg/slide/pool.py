@@ -16,7 +16,8 @@ class Work(Protocol):
 
     def run_unit(self, unit: int, scratch: Scratch) -> None: ...
 
-    def finished(self, unit: int, error: BaseException | None, seconds: float) -> None: ...
+    def finished(self, unit: int, error: BaseException | None, seconds: float) -> bool:
+        """Count a unit; True when a thread that waits on this reader may go on."""
 
 
 class DecodePool:
@@ -96,6 +97,8 @@ class DecodePool:
                 error = exc
             seconds = time.perf_counter() - began
             with self.lock:
-                reader.finished(unit, error, seconds)
-                self.lock.notify_all()
+                # Waking the consumer for each of the thousands of units would cost it, and the interpreter, more than
+                # its own work.
+                if reader.finished(unit, error, seconds):
+                    self.lock.notify_all()
             del taken, reader, unit, error

@@ -226,16 +226,20 @@ class NetworkReader:
             self._seams.row_of_units_done(y0, y1, self.ring)
             self._repeat_edges(row)
 
-    def finished(self, unit: int, error: BaseException | None, seconds: float) -> None:
+    def finished(self, unit: int, error: BaseException | None, seconds: float) -> bool:
         self._running -= 1
         self.stats.decode_seconds += seconds
         if error is not None:
             if self._error is None:
                 self._error = error if isinstance(error, SlideError) else self._unexpected(error)
-            return
+            return True
         self._units_done[unit // self._columns] += 1
+        more = False
         while self._done_rows < len(self._open) and self._units_done[self._done_rows] == self._columns:
             self._done_rows += 1
+            more = True
+        # `close` waits until nothing runs, and `wait` looks then whether anything can still come.
+        return more or not self._running
 
     # -- inside
 
