@@ -60,7 +60,7 @@ def probability(
             total[window] += weight
             if skip_empty and tissue(pixels).sum() < max(1, tile * tile // 1024):
                 continue
-            p = network(pixels).astype(np.float64)
+            p = np.rint(network(pixels).astype(np.float64) * 2**20) / 2**20
             if sums is None:
                 sums = np.zeros((len(p), *total.shape))
             sums[(slice(None), *window)] += weight * p

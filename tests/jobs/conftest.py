@@ -162,4 +162,10 @@ def events_table(events: Iterable[Mapping[str, object]]) -> str:
         "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     keys = ("engine", "event", "slides", "lost", "twice", "wrong", "again", "failed")
-    return "\n".join(lines + ["| " + " | ".join(str(event[key]) for key in keys) + " |" for event in events])
+    rows = Counter(tuple(str(event[key]) for key in keys) for event in events)
+    for row, count in rows.items():
+        engine, event, *rest = row
+        lines.append(
+            "| " + " | ".join([engine, event + (f", {count} times" if count > 1 else ""), *rest]) + " |"
+        )
+    return "\n".join(lines)

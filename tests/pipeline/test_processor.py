@@ -11,6 +11,7 @@ import tifffile
 
 from tests import fixtures_models
 from wsiseg.errors import BudgetError, Interrupted, ModelError, UsageError
+from wsiseg.memory import OutputCost
 from wsiseg.pipeline.options import RunOptions, SlideFailure, SlideResult, SlideTask
 from wsiseg.pipeline.processor import Processor
 from wsiseg.resident import resident_bytes
@@ -67,16 +68,17 @@ def test_a_bad_slide_is_reported_and_the_others_go_on(slides, segment, tmp_path)
     assert threads_of_ours() == []
 
 
-def test_too_many_runs_fail_the_slide_with_its_numbers(tmp_path, segment, sessions, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    path = write(tmp_path / "noise.tif", 200, 200, 1)
-    monkeypatch.setattr("wsiseg.memory.BYTES_PER_RUN", 1 << 18)
-    outcomes = segment(
-        [path, write(tmp_path / "small.tif", 3, 3, 2)],
-        fixtures_models.redness(1, 1.0, 0.0, tissue="none"),
-        32,
-        scale=1,
+def test_too_many_runs_fail_the_slide_with_its_numbers(tmp_path, sessions) -> None:  # type: ignore[no-untyped-def]
+    noise, small = write(tmp_path / "noise.tif", 200, 200, 1), write(tmp_path / "small.tif", 3, 3, 2)
+    session = sessions(fixtures_models.redness(1, 1.0, 0.0, tissue="none"), 32)
+    processor = Processor(
+        session,
+        RunOptions(tile=32, scale=1),
         memory=_little(),
+        threads=2,
+        output_cost=lambda size: OutputCost(per_run=1 << 18),
     )
+    outcomes = list(processor.process([SlideTask(0, "noise", str(noise)), SlideTask(1, "small", str(small))]))
     assert isinstance(outcomes[0], SlideFailure)
     assert "runs" in outcomes[0].error
     assert "--memory" in outcomes[0].error

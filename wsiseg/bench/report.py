@@ -136,12 +136,16 @@ class Report:
             if self.on_device:
                 if self.idle > 0.15:
                     return "The device waits for single batches: try a larger --batch."
-                return "The network is the limit, as it should be; int8 or a lighter model is the way to more."
+                return (
+                    "The network is the limit, as it should be; int8 or a lighter model is the way to more."
+                )
             if self.efficiency < 0.85 and self.quiet >= BUSY:
                 return "The network is the limit but its cores are not always busy; try --sweep for batch and threads."
             return "The network is the limit, as it should be; an int8 engine (wsiseg build-engine --precision int8), a lighter model or a GPU is the way to more."
         if binding in ("decode", "shrink"):
-            return "Reading is the limit: more --threads, or slides with a pyramid level at the network's scale."
+            return (
+                "Reading is the limit: more --threads, or slides with a pyramid level at the network's scale."
+            )
         return f"{binding.capitalize()} is the limit, which is unusual: compare with another slide (--slide) or a larger --tile."
 
     def to_json(self) -> str:

@@ -22,7 +22,15 @@ from wsiseg.runs import Runs
 
 ROUNDS = 3
 # Shares of the time. The small stages need little of it; the pipeline and the network are what matters.
-SHARES = {"decode": 0.12, "shrink": 0.04, "inference": 0.24, "blend": 0.05, "encode": 0.02, "write": 0.03, "pipeline": 0.5}
+SHARES = {
+    "decode": 0.12,
+    "shrink": 0.04,
+    "inference": 0.24,
+    "blend": 0.05,
+    "encode": 0.02,
+    "write": 0.03,
+    "pipeline": 0.5,
+}
 DESCRIPTIONS = {
     "decode": "segments to pixels",
     "shrink": "slide pixels to network pixels",
@@ -124,14 +132,24 @@ def _report(
 ) -> Report:  # fmt: skip
     wholes, session = figures.wholes, processor.session
     slides = sum(w.slides for w in wholes)
-    tiles, empty, pixels = (sum(getattr(w, name) for w in wholes) / slides for name in ("tiles", "empty", "pixels"))
+    tiles, empty, pixels = (
+        sum(getattr(w, name) for w in wholes) / slides for name in ("tiles", "empty", "pixels")
+    )
     walls = median([Cost(w.wall, w.cpu, w.slides) for w in wholes], 1.0)
     classes = len(session.spec.classes)
     # Runs were extracted from one panel's rows; a slide has all of its rows in every panel, each class by itself.
     height = job.grid.size.height * classes * len(job.memory.panels)
     rows = figures.costs["runs"][-1].amount
     runs_of_slide = len(last[0].starts) * height / rows if rows else 0.0
-    amounts = {"decode": pixels, "shrink": pixels, "inference": tiles, "blend": tiles, "runs": height, "encode": runs_of_slide, "write": 1.0}
+    amounts = {
+        "decode": pixels,
+        "shrink": pixels,
+        "inference": tiles,
+        "blend": tiles,
+        "runs": height,
+        "encode": runs_of_slide,
+        "write": 1.0,
+    }
     device = on_device(session)
     found = []
     for name, amount in amounts.items():

@@ -27,7 +27,9 @@ from wsiseg.slide import DecodePool, NetworkReader
 from wsiseg.slide.level import Scratch
 from wsiseg_kernels import cpu
 
-SHRINK_BLOCKS = 8  # decoded segments that each thread shrinks again and again: they stay in its cache, as in the pipeline
+SHRINK_BLOCKS = (
+    8  # decoded segments that each thread shrinks again and again: they stay in its cache, as in the pipeline
+)
 
 
 def decode(job: SlideJob, threads: int, seconds: float) -> Cost:
@@ -61,7 +63,9 @@ def shrink(job: SlideJob, threads: int, seconds: float) -> Cost:
     blocks = [np.ascontiguousarray(level.source.read(*place, scratch)) for place in places]
 
     def worker() -> Callable[[], float | None]:
-        mine = itertools.cycle([(b, np.empty((-(-b.shape[0] // scale), -(-b.shape[1] // scale), 3), np.uint8)) for b in blocks])
+        mine = itertools.cycle(
+            [(b, np.empty((-(-b.shape[0] // scale), -(-b.shape[1] // scale), 3), np.uint8)) for b in blocks]
+        )
 
         def step() -> float:
             block, out = next(mine)
@@ -81,9 +85,12 @@ def fill_slots(processor: Processor, job: SlideJob) -> int:
     keep, need = spans[row]
     columns = [job.grid.x.origin(j) for j in range(panel.j0, panel.j1)]
     height, width = job.grid.size.height, job.grid.size.width
-    with DecodePool(processor.threads) as pool, NetworkReader(
-        job.slide, job.read, columns=(panel.c0, panel.c1), rows=job.memory.ring_rows, pool=pool
-    ) as reader:
+    with (
+        DecodePool(processor.threads) as pool,
+        NetworkReader(
+            job.slide, job.read, columns=(panel.c0, panel.c1), rows=job.memory.ring_rows, pool=pool
+        ) as reader,
+    ):
         for before, until in spans[: row + 1]:
             reader.release(before)
             reader.wait(until)

@@ -22,7 +22,9 @@ from wsiseg.pipeline.start import start
 TILES = (256, 384, 512, 768, 1024)
 CPU_BATCHES, DEVICE_BATCHES = (1, 2, 4), (4, 8, 16, 32)
 PRECISIONS = ("fp32", "bf16", "fp16")
-GAIN = 1.05  # another setting is taken only when it is this much faster: tile and precision change a few pixels
+GAIN = (
+    1.05  # another setting is taken only when it is this much faster: tile and precision change a few pixels
+)
 LEAST = 0.4  # seconds for one trial at the least
 
 
@@ -58,7 +60,9 @@ class Sweep:
     notes: tuple[str, ...]
 
 
-def sweep(config: RunConfig, path: str, seconds: float, tell: Callable[[str], None] = lambda line: None) -> Sweep:
+def sweep(
+    config: RunConfig, path: str, seconds: float, tell: Callable[[str], None] = lambda line: None
+) -> Sweep:
     """Try settings for about `seconds`.
 
     Raises:
@@ -73,16 +77,22 @@ def sweep(config: RunConfig, path: str, seconds: float, tell: Callable[[str], No
         slots, scale = session.options.slots, job.settings.scale
         overlap = 1 - processor.settings.stride / processor.settings.tile
         decode_cost = stages.decode(job, config.threads, max(LEAST, seconds / 20))
-        decode = decode_cost.cpu / decode_cost.amount * job.read.pixels / job.size.pixels  # CPU seconds per slide pixel
+        decode = (
+            decode_cost.cpu / decode_cost.amount * job.read.pixels / job.size.pixels
+        )  # CPU seconds per slide pixel
     trials: dict[Setting, float] = {}
     notes: list[str] = []
 
     def speed(setting: Setting) -> float:
         """Slide Mpx/s of the ideal, 0 when the setting is not possible here."""
         if setting not in trials:
-            tell(f"trying tile {setting.tile}, batch {setting.batch}, threads {setting.threads}, {setting.precision}")
+            tell(
+                f"trying tile {setting.tile}, batch {setting.batch}, threads {setting.threads}, {setting.precision}"
+            )
             try:
-                seconds_per_tile, cpu_per_tile = _infer(model, setting, slots, backend, config, max(LEAST, seconds / 24))
+                seconds_per_tile, cpu_per_tile = _infer(
+                    model, setting, slots, backend, config, max(LEAST, seconds / 24)
+                )
             except (ModelError, UsageError, MemoryError) as error:
                 notes.append(f"not possible: {setting}: {error}")
                 trials[setting] = 0.0
@@ -111,7 +121,9 @@ def sweep(config: RunConfig, path: str, seconds: float, tell: Callable[[str], No
             if speed(setting) > GAIN * trials[best]:
                 best = setting
     if best.precision != first.precision or best.tile != first.tile:
-        notes.append("another tile or precision changes a few pixels of the masks; `wsiseg rle diff` counts them")
+        notes.append(
+            "another tile or precision changes a few pixels of the masks; `wsiseg rle diff` counts them"
+        )
     return Sweep(tuple(Trial(s, v) for s, v in trials.items()), first, best, tuple(dict.fromkeys(notes)))
 
 
@@ -120,7 +132,13 @@ def _infer(
 ) -> tuple[float, float]:
     """(seconds on the clock, CPU seconds) of one tile in bare inference."""
     options = SessionOptions(
-        setting.tile, setting.batch, slots, setting.threads, setting.precision, config.device, config.device_memory
+        setting.tile,
+        setting.batch,
+        slots,
+        setting.threads,
+        setting.precision,
+        config.device,
+        config.device_memory,
     )
     session = registry.open_session(model, options, backend)
     try:

@@ -20,13 +20,30 @@ SEED = 1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_argument_group("slide")
     source.add_argument("--slide", metavar="FILE", help="a slide of your own (default: a synthetic one)")
-    source.add_argument("--synthetic", metavar="WIDTHxHEIGHT", help=f"size of the synthetic slide (default: {SYNTHETIC})")
-    source.add_argument("--layout", metavar="NAME", help="of the synthetic slide; `wsiseg synth --layout list` lists them (default: tiled-jpeg)")
+    source.add_argument(
+        "--synthetic", metavar="WIDTHxHEIGHT", help=f"size of the synthetic slide (default: {SYNTHETIC})"
+    )
+    source.add_argument(
+        "--layout",
+        metavar="NAME",
+        help="of the synthetic slide; `wsiseg synth --layout list` lists them (default: tiled-jpeg)",
+    )
     add_model_options(parser)
-    parser.add_argument("--seconds", type=float, metavar="S", help=f"how long to measure (default: {SECONDS:.0f})")
-    parser.add_argument("--json", metavar="FILE", help="write every figure there, with machine, versions and commit")
-    parser.add_argument("--compare", metavar="OLD.json", help="show the figures beside those of an earlier --json")
-    parser.add_argument("--sweep", action="store_true", default=None, help="try tile, batch, threads and precision, and write the best for this machine to the user's config")
+    parser.add_argument(
+        "--seconds", type=float, metavar="S", help=f"how long to measure (default: {SECONDS:.0f})"
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="write every figure there, with machine, versions and commit"
+    )
+    parser.add_argument(
+        "--compare", metavar="OLD.json", help="show the figures beside those of an earlier --json"
+    )
+    parser.add_argument(
+        "--sweep",
+        action="store_true",
+        default=None,
+        help="try tile, batch, threads and precision, and write the best for this machine to the user's config",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -49,7 +66,9 @@ def main(args: argparse.Namespace) -> int:
             raise UsageError(f"--compare {args.compare}: cannot be read ({error})") from error
     show = Show()
     with show.working() as tell:
-        path = args.slide or synthetic_slide(args.synthetic or SYNTHETIC, args.layout or "tiled-jpeg", config.threads, tell)
+        path = args.slide or synthetic_slide(
+            args.synthetic or SYNTHETIC, args.layout or "tiled-jpeg", config.threads, tell
+        )
         chosen: dict[str, int | str] = {}
         if args.sweep:
             from wsiseg.bench.sweep import sweep

@@ -65,11 +65,16 @@ class Show:
         table.add_column("what")
         before = {stage.name: old.speed(stage.seconds) for stage in old.stages} if old else {}
 
-        def row(name: str, cpu: str, share: str, cores: str, speed: float, what: str, style: str = "") -> None:
+        def row(
+            name: str, cpu: str, share: str, cores: str, speed: float, what: str, style: str = ""
+        ) -> None:
             cells = [name, cpu, share, cores, _speed(speed)]
             if old is not None:
                 then = before.get(name)
-                cells += [_speed(then) if then else "", f"{speed / then:.2f}" if then and then != float("inf") else ""]
+                cells += [
+                    _speed(then) if then else "",
+                    f"{speed / then:.2f}" if then and then != float("inf") else "",
+                ]
             table.add_row(*cells, what, style=style)
 
         for stage in report.stages:
@@ -78,12 +83,27 @@ class Show:
             cores = "device" if stage.bound == DEVICE else str(stage.threads)
             row(stage.name, f"{stage.cpu:.3f}", share, cores, report.speed(stage.seconds), stage.what, style)
         rest = report.cpu - sum(s.cpu for s in report.stages)
-        table.add_row("the rest", f"{rest:.3f}", f"{rest / report.cpu:.0%}" if report.cpu else "", *[""] * (2 + 2 * (old is not None)), "cutting tiles, waiting, the interpreter", style="dim")
+        table.add_row(
+            "the rest",
+            f"{rest:.3f}",
+            f"{rest / report.cpu:.0%}" if report.cpu else "",
+            *[""] * (2 + 2 * (old is not None)),
+            "cutting tiles, waiting, the interpreter",
+            style="dim",
+        )
         if old is not None:
             before |= {"ideal": old.speed(old.ideal), "pipeline": old.speed(old.wall)}
         both = "device time" if report.on_device else "bare decode + bare inference, over all cores"
         row("ideal", "", "", str(report.cores), report.speed(report.ideal), both)
-        row("pipeline", f"{report.cpu:.3f}", "100%", str(report.cores), report.speed(report.wall), f"{report.slides:.1f} slides measured", "bold")
+        row(
+            "pipeline",
+            f"{report.cpu:.3f}",
+            "100%",
+            str(report.cores),
+            report.speed(report.wall),
+            f"{report.slides:.1f} slides measured",
+            "bold",
+        )
         return table
 
     def _bars(self, report: Report) -> None:
@@ -95,7 +115,9 @@ class Show:
         for name, speed in bars:
             length = min(1.0, speed / top) * BAR
             bar = "█" * int(length) + ("▌" if length % 1 >= 0.5 else "")
-            style = {"ideal": "green", "pipeline": "bold cyan"}.get(name, "yellow" if name == report.binding else "")
+            style = {"ideal": "green", "pipeline": "bold cyan"}.get(
+                name, "yellow" if name == report.binding else ""
+            )
             text = Text(f"{name:>10} ")
             text.append((bar or "▏") + ("▶" if speed > top else ""), style=style)
             text.append(f" {_speed(speed)} Mpx/s")
@@ -103,11 +125,23 @@ class Show:
 
     def sweep(self, result: Sweep) -> None:
         """Every setting that was tried, the best first."""
-        table = Table(box=None, pad_edge=False, header_style="bold", title="bare stages by setting", title_justify="left")
+        table = Table(
+            box=None,
+            pad_edge=False,
+            header_style="bold",
+            title="bare stages by setting",
+            title_justify="left",
+        )
         for name in ("tile", "batch", "threads", "precision", "ideal Mpx/s", ""):
             table.add_column(name, justify="right" if name else "left")
         for trial in sorted(result.trials, key=lambda t: -t.speed):
-            note = "  chosen" if trial.setting == result.best else "  default" if trial.setting == result.first else ""
+            note = (
+                "  chosen"
+                if trial.setting == result.best
+                else "  default"
+                if trial.setting == result.first
+                else ""
+            )
             s = trial.setting
             table.add_row(str(s.tile), str(s.batch), str(s.threads), s.precision, _speed(trial.speed), note)
         self._console.print(table)

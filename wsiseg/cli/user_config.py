@@ -30,7 +30,9 @@ def keep(values: Mapping[str, Any]) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path.parent}: cannot be made ({error.strerror})") from error
-    write_atomically(path, (HEAD + "".join(f"{key} = {_toml(value)}\n" for key, value in held.items())).encode())
+    write_atomically(
+        path, (HEAD + "".join(f"{key} = {_toml(value)}\n" for key, value in held.items())).encode()
+    )
     return str(path)
 
 

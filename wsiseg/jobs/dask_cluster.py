@@ -29,6 +29,7 @@ from wsiseg.jobs.records import Record
 from wsiseg.jobs.slurm import names_gpu
 from wsiseg.jobs.stop import StopSignals
 from wsiseg.jobs.work import Summary
+from wsiseg.limits import available_memory
 
 _pools: dict[str, Pool] = {}
 _lock = threading.Lock()
@@ -231,7 +232,11 @@ def _pool(url: str, spec: WorkerSpec) -> Pool:
         if key not in _pools:
             for old in list(_pools):
                 _pools.pop(old).close()
-            _pools[key] = Pool(JobFolder(url), replace(spec, environ=()), 1)
+            payload = dict(spec.payload_of(0))
+            if "memory" in payload:
+                # planned on the driver's machine; this one may have less
+                payload["memory"] = min(payload["memory"], available_memory())
+            _pools[key] = Pool(JobFolder(url), replace(spec, environ=(), payload=payload), 1)
             atexit.register(_close_pools)
         return _pools[key]
 

@@ -21,6 +21,7 @@ from wsiseg.pipeline.device_processor import DeviceProcessor
 from wsiseg.pipeline.job import Checkpoint, SlideJob
 from wsiseg.pipeline.processor import Processor
 from wsiseg.pipeline.settings import model_settings
+from wsiseg.pipeline.warm import warming
 
 GPU_BATCH = 16
 
@@ -64,21 +65,22 @@ def start(
     Raises:
         ModelError, UsageError, BudgetError.
     """
-    model = config.load()
-    settings = model_settings(model.spec, config.options)
-    backend = config.backend
-    options = SessionOptions(
-        settings.tile, 1, 1, config.threads, config.precision, config.device, config.device_memory
-    )
-    if backend == "auto":
-        backend = registry.choose(model, options)
-    on_cpu = backend == "openvino" or not config.device.startswith(("auto", "cuda")) or not probe().gpus
-    # On a CPU a batch of one per stream is as fast as larger ones and takes the least memory; one slot more than there
-    # are streams is being filled while they work.
-    batch = config.options.batch or (1 if on_cpu else GPU_BATCH)
-    slots = config.threads + 2 if on_cpu else 3
-    options = dataclasses.replace(options, batch=batch, slots=slots)
-    session = registry.open_session(model, options, backend)
+    with warming():
+        model = config.load()
+        settings = model_settings(model.spec, config.options)
+        backend = config.backend
+        options = SessionOptions(
+            settings.tile, 1, 1, config.threads, config.precision, config.device, config.device_memory
+        )
+        if backend == "auto":
+            backend = registry.choose(model, options)
+        on_cpu = backend == "openvino" or not config.device.startswith(("auto", "cuda")) or not probe().gpus
+        # On a CPU a batch of one per stream is as fast as larger ones and takes the least memory; one slot more than there
+        # are streams is being filled while they work.
+        batch = config.options.batch or (1 if on_cpu else GPU_BATCH)
+        slots = config.threads + 2 if on_cpu else 3
+        options = dataclasses.replace(options, batch=batch, slots=slots)
+        session = registry.open_session(model, options, backend)
     try:
         settings_of = {
             "memory": Share(config.memory, config.workers, config.apart),

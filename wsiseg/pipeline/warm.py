@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
+
 import numpy as np
 
 from wsiseg_kernels import cpu
+
+
+@contextlib.contextmanager
+def warming() -> Iterator[None]:
+    """Load the kernels in a thread while the block loads the model: both take half a second, mostly of other cores.
+
+    A failure there is left to the call of `warm_kernels` that follows, which meets it again.
+    """
+
+    def warm() -> None:
+        with contextlib.suppress(Exception):
+            warm_kernels()
+
+    thread = threading.Thread(target=warm, name="wsiseg-warm", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def warm_kernels(classes: int = 1) -> None:
@@ -13,6 +36,7 @@ def warm_kernels(classes: int = 1) -> None:
     weights, den = cpu.gaussian_weights(tile), cpu.denominator(rows, tile, tile)
     ring, out = np.zeros((rows, rows, 3), np.uint8), np.zeros((tile, tile, 3), np.uint8)
     sums, band = np.zeros((classes, rows, rows), np.float32), np.zeros((classes, rows, rows), np.float32)
+    cpu.shrink(ring, 2, ring[:2, :2].copy())
     cpu.gather_tile(ring, -1, -1, rows, rows, 0, 0, 255, out)
     cpu.tissue_count(out, 1)
     cpu.accumulate(sums, np.ones((classes, tile, tile), np.float32), weights, 0, 0, rows)

@@ -33,6 +33,7 @@ def _accumulate(acc, prob, weights, y0, x0, height):
     if j1 <= j0:
         return
     across = weights[j0:j1]
+    quanta, quantum = np.float32(QUANTA), np.float32(1 / QUANTA)
     for c in range(acc.shape[0]):
         i, end = max(0, -y0), min(tile, height - y0)
         # Two rows at once: the sums come from memory, and two streams come faster than one.
@@ -42,13 +43,13 @@ def _accumulate(acc, prob, weights, y0, x0, height):
             upper_votes, lower_votes = prob[c, i, j0:j1], prob[c, i + 1, j0:j1]
             upper_weight, lower_weight = weights[i], weights[i + 1]
             for j in range(j1 - j0):
-                upper[j] += (upper_weight * across[j]) * upper_votes[j]
-                lower[j] += (lower_weight * across[j]) * lower_votes[j]
+                upper[j] += (upper_weight * across[j]) * (np.rint(upper_votes[j] * quanta) * quantum)
+                lower[j] += (lower_weight * across[j]) * (np.rint(lower_votes[j] * quanta) * quantum)
             i += 2
         if i < end:
             sums, votes, weight = acc[c, (y0 + i) % rows, x0 + j0 : x0 + j1], prob[c, i, j0:j1], weights[i]
             for j in range(j1 - j0):
-                sums[j] += (weight * across[j]) * votes[j]
+                sums[j] += (weight * across[j]) * (np.rint(votes[j] * quanta) * quantum)
 
 
 @kernel

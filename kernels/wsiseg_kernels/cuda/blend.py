@@ -35,7 +35,8 @@ def _accumulate(acc, prob, weights, y0, x0, height):
         row = y % acc.shape[1]
         weight = mul(weights[i], weights[j])
         for c in range(prob.shape[0]):
-            acc[c, row, x] = add(acc[c, row, x], mul(weight, prob[c, i, j]))
+            vote = mul(rint(mul(prob[c, i, j], _QUANTA)), _QUANTUM)
+            acc[c, row, x] = add(acc[c, row, x], mul(weight, vote))
 
 
 @kernel

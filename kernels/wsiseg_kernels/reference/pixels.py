@@ -20,14 +20,18 @@ def accumulate(acc: F32, prob: F32, weights: F32, y0: int, x0: int, height: int)
 
     acc float32 [C, R, w], row y of the grid at acc[:, y % R]; prob float32 [C, T, T]; weights float32 [T]; the tile's
     corner (y0, x0) may be negative. Only rows in [0, height) and columns in [0, w) are touched. Each element gets
-    (weights[i] * weights[j]) * prob[c, i, j], rounded to float32 after each of the three operations (never fused).
+    (weights[i] * weights[j]) * q, rounded to float32 after each of the three operations (never fused), where q is
+    prob[c, i, j] rounded to a multiple of 2**-20. A constant then lies on the grid that `finish` rounds to, far from
+    where it would round either way, and comes out as itself at any overlap.
     """
+    quanta = np.float32(QUANTA)
+    votes = np.rint(prob * quanta) / quanta
     rows, w, tile = acc.shape[1], acc.shape[2], prob.shape[1]
     j0, j1 = max(0, -x0), min(tile, w - x0)
     if j1 <= j0:
         return
     for i in range(max(0, -y0), min(tile, height - y0)):
-        acc[:, (y0 + i) % rows, x0 + j0 : x0 + j1] += (weights[i] * weights[j0:j1]) * prob[:, i, j0:j1]
+        acc[:, (y0 + i) % rows, x0 + j0 : x0 + j1] += (weights[i] * weights[j0:j1]) * votes[:, i, j0:j1]
 
 
 def finish(acc: F32, y0: int, y1: int, den_y: F32, den_x: F32, out: F32) -> None:
