@@ -20,8 +20,8 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import tifffile
-from benchmarks.harness import Table, compare, write
 
+from benchmarks.harness import Table, compare, write
 from wsiseg.slide import DecodePool, NetworkReader, Slide, open_slide
 
 LAYOUTS: dict[str, dict[str, object]] = {
