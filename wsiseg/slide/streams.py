@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from wsiseg.geometry import Size
 
@@ -87,16 +88,16 @@ def _check_scan(data: bytes, start: int, *, baseline: bool, restarts: bool, part
         end = len(data)
     if end < 0:
         raise BadStream("its JPEG scan is cut: the end marker is missing")
-    # Counting is several times faster than looking at each marker.
-    marks = data.count(b"\xff", start, end) - data.count(b"\xff\0", start, end)
-    if marks and restarts:
-        marks -= sum(data.count(bytes((0xFF, 0xD0 + k)), start, end) for k in range(8))
-    if marks and baseline:
-        pattern = rb"\xff[^\x00\xff\xd0-\xd7]" if restarts else rb"\xff[^\x00\xff]"
-        stray = re.compile(pattern).search(data, start, end)
-        # Tables or another scan may follow the first one in files that store each component by itself.
-        if stray and data[stray.end() - 1] not in (0xC4, 0xDA, 0xDB, 0xDD):
-            raise BadStream("its JPEG scan is garbled: it has markers where none can be")
+    if not baseline:
+        return
+    scan = np.frombuffer(data, np.uint8)[start:end]
+    after = scan[np.flatnonzero(scan[:-1] == 0xFF) + 1]
+    stray = after[(after != 0) & (after != 0xFF)]
+    if restarts:
+        stray = stray[stray & 0xF8 != 0xD0]
+    # Tables or another scan may follow the first one in files that store each component by itself.
+    if stray.size and stray[0] not in (0xC4, 0xDA, 0xDB, 0xDD):
+        raise BadStream("its JPEG scan is garbled: it has markers where none can be")
 
 
 def jpeg2000_frame(data: Any) -> Frame:
