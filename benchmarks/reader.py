@@ -1,6 +1,6 @@
 """How fast slides are read through the ring, beside the bare decoder on the same files in the same run.
 
-    python benchmarks/reader.py [--size 6144] [--quick] [LAYOUT ...]
+    python -m benchmarks.reader [--size 4096] [LAYOUT ...]
 
 The bare decoder preads each segment and decodes it with imagecodecs, nothing else. The reader does that too, shrinks,
 and writes network rows into the ring while a consumer waits for and releases bands of 128 rows. Two threads are compared
@@ -11,23 +11,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-for part in ("", "kernels", "benchmarks"):
-    sys.path.insert(0, str(ROOT / part))
+import imagecodecs
+import numpy as np
+import tifffile
 
-import imagecodecs  # noqa: E402
-import numpy as np  # noqa: E402
-import tifffile  # noqa: E402
-from harness import Table, compare, write  # noqa: E402
-
-from wsiseg.slide import DecodePool, NetworkReader, Slide, open_slide  # noqa: E402
+from benchmarks.harness import Table, compare, write
+from wsiseg.slide import DecodePool, NetworkReader, Slide, open_slide
 
 LAYOUTS: dict[str, dict[str, object]] = {
     "JPEG tiles 256": {"tile": (256, 256), "compression": "jpeg", "compressionargs": {"level": 85}},
@@ -146,7 +141,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("layouts", nargs="*", metavar="LAYOUT", help=f"of: {', '.join(LAYOUTS)}")
-    parser.add_argument("--size", type=int, default=6144, help="side of the square slide (default 6144)")
+    parser.add_argument("--size", type=int, default=4096, help="side of the square slide (default 4096)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--folder", help="where the files are written (default: a temporary folder)")
     args = parser.parse_args()
@@ -164,7 +159,7 @@ def main() -> None:
                 layout_table(name, LAYOUTS[name], np.ascontiguousarray(part), Path(folder), args.rounds)
             )
     if not args.layouts:
-        write("reader", tables)
+        write("reader", tables, ("numpy", "numba", "imagecodecs", "tifffile"))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ import pytest
 import tifffile
 from slide_samples import picture
 
+from wsiseg.errors import UsageError
 from wsiseg.slide import open_slide
 from wsiseg.slide.mpp import from_aperio, from_ome, from_resolution, pick_mpp
+from wsiseg.slide.overrides import parse_mpp
 
 PICTURE = picture(40, 50)
 
@@ -78,3 +80,36 @@ def test_odd_texts_are_survived() -> None:
     assert from_aperio("|MPP = x|") == []
     assert from_resolution(0.0, 1.0, 3) == []
     assert from_resolution(None, None, 3) == []
+
+
+def test_overrides(tmp_path: Path) -> None:
+    assert parse_mpp(None).of("a") is None
+    assert parse_mpp("0.5").of("a") == 0.5
+    table = tmp_path / "mpp.csv"
+    table.write_text("id,mpp,note\na,0.25,x\nb,0.5,y\n")
+    given = parse_mpp(str(table))
+    assert (given.of("a"), given.of("b"), given.of("c")) == (0.25, 0.5, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,value\na,1\n", "needs the columns id and mpp; it has id, value"),
+        ("id,mpp\na,abc\n", "line 2: 'abc' is not a number"),
+        ("id,mpp\na,900\n", "line 2: 900 microns per pixel is not plausible"),
+        ("id,mpp\na,1\na,2\n", "line 3: the id 'a' is twice there"),
+        ("id,mpp\n,1\n", "line 2: the id '' is empty"),
+    ],
+)
+def test_wrong_overrides(tmp_path: Path, text: str, message: str) -> None:
+    table = tmp_path / "mpp.csv"
+    table.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        parse_mpp(str(table))
+
+
+def test_wrong_mpp_options() -> None:
+    with pytest.raises(UsageError, match="neither a number of microns per pixel nor a CSV file"):
+        parse_mpp("half")
+    with pytest.raises(UsageError, match="--mpp: 0 microns per pixel is not plausible"):
+        parse_mpp("0")

@@ -6,6 +6,8 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -182,6 +184,25 @@ def test_depth_is_noticed_and_the_same_for_every_panel(tmp_path: Path, pool: Dec
         assert any("12 bits are used" in w for w in slide.warnings)
         for x0, x1 in ((0, 30), (30, 31), (31, 130)):
             np.testing.assert_array_equal(read_slide(slide, 1, pool, columns=(x0, x1)), want[:, x0:x1])
+
+
+def test_aperio_ycbcr_in_jpeg_2000(tmp_path: Path, pool: DecodePool) -> None:
+    """Compression 33003: YCbCr components under a tag that says RGB; tifffile leaves them unconverted."""
+    converted = cv2.cvtColor(picture(128, 192), cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]]
+    tiles = [
+        imagecodecs.jpeg2k_encode(np.ascontiguousarray(converted[y : y + 64, x : x + 64]), mct=False)
+        for y in (0, 64)
+        for x in (0, 64, 128)
+    ]
+    path = tmp_path / "s.svs"
+    tifffile.imwrite(
+        path, iter(tiles), shape=converted.shape, dtype="u1", photometric="rgb", tile=(64, 64), metadata=None,
+        compression=34712, description="Aperio Image Library v1|MPP = 0.5",
+    )  # fmt: skip
+    patch_tag(path, 259, value=struct.pack("<H", 33003))
+    y, cb, cr = converted.astype(float).transpose(2, 0, 1) - np.array([0, 128, 128])[:, None, None]
+    want = np.dstack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb]).clip(0, 255)
+    assert np.abs(read_path(path, 1, pool) - want).max() < 0.51
 
 
 SHOWN: dict[int, Callable[[np.ndarray], np.ndarray]] = {

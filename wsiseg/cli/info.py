@@ -23,13 +23,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--level", choices=("auto", "0"), default="auto", help="levels to read from (default auto)"
     )
-    parser.add_argument("--mpp", type=float, help="microns per pixel, instead of what the file says")
+    parser.add_argument(
+        "--mpp", help="microns per pixel instead of what the file says: a number, or a CSV of id,mpp"
+    )
     parser.add_argument("--check", action="store_true", help="decode every tile and list the damaged ones")
     parser.add_argument("--json", action="store_true", help="machine-readable")
 
 
 def main(args: argparse.Namespace) -> int:
-    reports = [report(path, args.scale, args.level, args.mpp, args.check) for path in args.slides]
+    from wsiseg.slide import slide_id
+    from wsiseg.slide.overrides import parse_mpp
+
+    given = parse_mpp(args.mpp)
+    reports = [
+        report(path, args.scale, args.level, given.of(slide_id(path)), args.check) for path in args.slides
+    ]
     if args.json:
         print(json.dumps(reports[0] if len(reports) == 1 else reports, indent=2))
     else:

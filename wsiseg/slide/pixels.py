@@ -172,6 +172,6 @@ def _ycbcr(pixels: U8) -> U8:
     y, cb, cr = (pixels[..., i].astype(np.int32) for i in range(3))
     cb, cr = cb - 128, cr - 128
     red = y + ((91881 * cr + 32768) >> 16)
-    green = y - ((22554 * cb + 46802 * cr - 32768) >> 16)
+    green = y + ((32768 - 22554 * cb - 46802 * cr) >> 16)
     blue = y + ((116130 * cb + 32768) >> 16)
     return np.clip(np.stack([red, green, blue], -1), 0, 255).astype(np.uint8)

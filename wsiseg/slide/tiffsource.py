@@ -68,9 +68,8 @@ class TiffSource:
         stored = int(min(self._max_stored, max(0, int(layout.counts.max(initial=0)))))
         # JPEG streams are copied once, to look for their markers.
         need = {"stored": stored * (2 if layout.compression == 7 else 1), "decoded": layout.segment_bytes()}
-        plain = layout.samples == 3 and not layout.planar and layout.bits == 8 and layout.compression != 33003
-        if not plain:
-            need["rgb"] = pixels * 3
+        need["rgb"] = pixels * 3  # what is missing or damaged is made white there, too
+        if layout.samples != 3 or layout.planar or layout.bits != 8 or layout.compression == 33003:
             need["planes"] = pixels * layout.samples * (2 if layout.bits > 8 else 1)
         if layout.planar:
             need["decoded"] *= layout.planes
