@@ -13,7 +13,7 @@ from slide_samples import LAYOUTS, LOSSLESS, picture, plain_shrink, read_slide, 
 
 from wsiseg.slide import DecodePool, open_slide
 
-PICTURE = picture(187, 213)
+PICTURE = picture(91, 101)
 SCALES = (1, 2, 3, 4, 7, 30)
 EXPECTED = {s: plain_shrink(PICTURE, s) for s in SCALES}
 NO_PLANAR = {"WebP"}
