@@ -12,6 +12,7 @@ takes one slide with it and not the job.
     work       tasks -> records inside one process; `run_local` is that with nothing around it
     worker     the child process; `pool` is its supervisor
     checkpoint the state of a slide in progress
+    segmenter  what a worker runs: the real processor, made from plain data
     shards     which part of the manifest is mine; guided chunks
     slurm, dask_cluster   the cluster engines
     launch     the one entry that the command line calls
