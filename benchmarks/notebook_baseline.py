@@ -144,7 +144,7 @@ def main() -> None:
         stride = round(TILE * (1 - OVERLAP))
         tiles = math.prod(math.ceil((n + TILE - stride) / stride) for n in (network.height, network.width))
         rows.append(
-            ("wsiseg, its default precision", best.wall, best.wall, best.cpu, best.peak / 2**20, tiles, 1.0)
+            ("wsiseg, its default precision", best.wall, 1.0, best.cpu, best.peak / 2**20, tiles, 1.0)
         )
         for precision in precisions:
             done, rle, count = run_notebook(slide, precision, args.scale, folder)

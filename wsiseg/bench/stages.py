@@ -177,7 +177,11 @@ class BlendAndRuns:
         starts, lengths = columns.close().runs()
         _add(clock["runs"], wall, spent)
         self._sums[:] = 0
-        return Cost(*clock["blend"], tiles), Cost(*clock["runs"], rows), Runs(starts, lengths, job.size)
+        blend, found = (
+            Cost(wall, spent, amount)
+            for (wall, spent), amount in ((clock["blend"], tiles), (clock["runs"], rows))
+        )
+        return blend, found, Runs(starts, lengths, job.size)
 
 
 def _add(total: list[float], wall: float, spent: float) -> tuple[float, float]:
