@@ -16,7 +16,7 @@ import numpy as np
 
 from wsiseg.errors import OutputError, UsageError
 from wsiseg.geometry import Rect, Size, ceil_div
-from wsiseg.outputs.files import output_errors, write_atomically
+from wsiseg.outputs.files import output_errors, refuse_special, write_atomically
 from wsiseg.outputs.pyramid import Cascade, Reduce, halved, level_sizes
 from wsiseg.runs import Runs
 
@@ -162,6 +162,7 @@ def write_plane_tiff(
             unit = {"PhysicalSizeXUnit": "µm", "PhysicalSizeYUnit": "µm"}
             metadata |= {"PhysicalSizeX": mpp, "PhysicalSizeY": mpp} | unit
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    refuse_special(path)
     with output_errors(path):
         if path.is_dir():
             raise OutputError(f"{path}: is a folder; give the name of a file")
