@@ -95,6 +95,13 @@ class NetworkReader:
         self._xs = np.clip(xs[self._first : last + 1], left, right)
         self._seams = Seams(size, r, self._ys, self._xs, rows, seam_slots(plan, rows))
         self._columns = len(self._xs) - 1
+        # Plain integers, looked up thousands of times: what the interpreter does for a unit, no other thread can do.
+        self._row_edges: list[int] = self._ys.tolist()
+        # Level columns of each unit, and its segments; a panel's edge can leave out some of a unit's segments.
+        firsts = np.searchsorted(self._level.xs, self._xs[:-1], "right") - 1
+        lasts = np.searchsorted(self._level.xs, self._xs[1:], "left")
+        spans = (self._xs[:-1].tolist(), self._xs[1:].tolist(), firsts.tolist(), lasts.tolist())
+        self._col_spans: list[tuple[int, int, int, int]] = list(zip(*spans, strict=True))
         self._assembles = assembles(self._level, plan.rows_per_unit, plan.cols_per_unit, r)
         self._next = 0  # units in row order: row * columns + column
         self._open = [self._columns] * (len(self._ys) - 1)  # units of each row that are not decoded
@@ -200,13 +207,10 @@ class NetworkReader:
 
     def run_unit(self, unit: int, scratch: Scratch) -> None:
         row, col = divmod(unit, self._columns)
-        y0, y1 = int(self._ys[row]), int(self._ys[row + 1])
-        x0, x1 = int(self._xs[col]), int(self._xs[col + 1])
+        y0, y1 = self._row_edges[row], self._row_edges[row + 1]
+        x0, x1, j0, j1 = self._col_spans[col]
         i0 = row * self._plan.rows_per_unit
         i1 = min(self._level.rows, i0 + self._plan.rows_per_unit)
-        # A panel's edge can leave out some of the unit's segments.
-        j0 = int(np.searchsorted(self._level.xs, x0, "right")) - 1
-        j1 = int(np.searchsorted(self._level.xs, x1, "left"))
         if not self._assembles or (i1 - i0 == 1 and j1 - j0 == 1):
             for i in range(i0, i1):
                 for j in range(j0, j1):
@@ -282,10 +286,11 @@ class NetworkReader:
                 self.stats.bad_pixels += height * width * self._plan.downsample**2
                 if len(self.stats.bad) < 20:
                     self.stats.bad.append(error.reason)
+        stored, pixels = level.source.stored(i, j), src.shape[0] * src.shape[1]
         with self._pool.lock:
             self.stats.segments += 1
-            self.stats.stored_bytes += level.source.stored(i, j)
-            self.stats.pixels += src.shape[0] * src.shape[1]
+            self.stats.stored_bytes += stored
+            self.stats.pixels += pixels
         a, b = max(x0, x), min(x1, x + src.shape[1])
         return src[:, a - x : b - x], y, a
 
