@@ -7,15 +7,13 @@ round, so that a machine that slows down slows all of them; the ratio is the med
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from wsiseg.bench.machine import machine
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -41,6 +39,25 @@ class Table:
     rounds: int
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The answer to a question that is not only about seconds: columns of figures, the first one names the row."""
+
+    question: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | float, ...], ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def facts(
+    question: str, columns: Sequence[str], rows: Sequence[Sequence[str | float]], notes: Sequence[str] = ()
+) -> Facts:
+    """A table of measured figures, printed and to be written."""
+    table = Facts(question, tuple(columns), tuple(tuple(row) for row in rows), tuple(notes))
+    print(markdown(table), flush=True)
+    return table
 
 
 def compare(
@@ -78,8 +95,10 @@ def compare(
     return table
 
 
-def markdown(table: Table) -> str:
+def markdown(table: Table | Facts) -> str:
     """The table as a section of Markdown."""
+    if isinstance(table, Facts):
+        return _plain(table)
     lines = [
         f"## {table.question}",
         "",
@@ -93,25 +112,19 @@ def markdown(table: Table) -> str:
     return "\n".join([*lines, "", *(f"- {note}" for note in table.notes), ""])
 
 
-def machine(packages: Sequence[str]) -> dict[str, str]:
-    """What the figures depend on: processor, cores granted, versions, commit."""
-    facts = {
-        "processor": _processor(),
-        "cores granted": str(len(os.sched_getaffinity(0))),
-        "system": f"{platform.system()} {platform.release().split('-')[0]}",
-        "python": platform.python_version(),
-        "commit": _commit(),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-    }
-    for package in packages:
-        try:
-            facts[package] = version(package)
-        except PackageNotFoundError:
-            facts[package] = "not installed"
-    return facts
+def _plain(table: Facts) -> str:
+    def cell(value: str | float) -> str:
+        return value if isinstance(value, str) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+    lines = [f"## {table.question}", "", "| " + " | ".join(table.columns) + " |"]
+    lines.append("| --- " + "| ---: " * (len(table.columns) - 1) + "|")
+    lines += ["| " + " | ".join(cell(value) for value in row) + " |" for row in table.rows]
+    return "\n".join([*lines, "", *(f"- {note}" for note in table.notes), ""])
 
 
-def write(name: str, tables: Sequence[Table], packages: Sequence[str], folder: Path = RESULTS) -> None:
+def write(
+    name: str, tables: Sequence[Table | Facts], packages: Sequence[str], folder: Path = RESULTS
+) -> None:
     """Write results/NAME.json and NAME.md with the machine, versions and commit."""
     facts = machine(packages)
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,23 +134,3 @@ def write(name: str, tables: Sequence[Table], packages: Sequence[str], folder: P
     (folder / f"{name}.md").write_text(
         "\n".join([*head, *(markdown(table) for table in tables)]).rstrip() + "\n"
     )
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor()
-    facts = dict(line.split(":", 1) for line in text.split("\n\n")[0].splitlines() if ":" in line)
-    named = {key.strip(): value.strip() for key, value in facts.items()}
-    wide = [flag for flag in ("avx2", "avx512f", "amx_bf16") if flag in named.get("flags", "").split()]
-    return " ".join([named.get("model name", platform.processor()), *wide])
-
-
-def _commit() -> str:
-    def git(*arguments: str) -> str:
-        run = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=RESULTS.parent)
-        return run.stdout.strip() if run.returncode == 0 else ""
-
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
-    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + (" with changes" if changed else "")

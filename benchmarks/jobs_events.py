@@ -25,7 +25,7 @@ def main() -> int:
         events = Path(folder) / "events"
         events.touch()
         tests = [str(root / "tests" / "jobs" / name) for name in FILES]
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *tests]
         code = subprocess.run(
             command, cwd=root, env={**os.environ, "WSISEG_EVENTS": str(events)}, check=False
         ).returncode

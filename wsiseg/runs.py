@@ -149,20 +149,27 @@ class Runs:
         starts = np.maximum(self.starts[a:b], lo)
         return Runs(starts, np.minimum(self.ends[a:b], hi) - starts, self.size)
 
-    def _pairs(self, other: Runs) -> tuple[np.ndarray, np.ndarray]:
-        """(starts, ends) of every overlap between a run of this mask and one of the other."""
+    def pairs(self, other: Runs) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Every overlap of a run of this mask with one of the other: (run here, run there, start, end), int64 [n].
+
+        Runs may touch here, as they do when they are cut at columns.
+
+        Raises:
+            ValueError: masks of different slides.
+        """
         if self.size != other.size:
             raise ValueError(f"masks of different slides: {self.size} and {other.size}")
         ends, other_ends = self.ends, other.ends
         low = np.searchsorted(ends, other.starts, "right")
         high = np.searchsorted(self.starts, other_ends, "left")
-        owner, nth = _expand(np.maximum(high - low, 0))
-        mine = low[owner] + nth
-        return np.maximum(self.starts[mine], other.starts[owner]), np.minimum(ends[mine], other_ends[owner])
+        theirs, nth = _expand(np.maximum(high - low, 0))
+        mine = low[theirs] + nth
+        starts = np.maximum(self.starts[mine], other.starts[theirs])
+        return mine, theirs, starts, np.minimum(ends[mine], other_ends[theirs])
 
     def intersection(self, other: Runs) -> Runs:
         """The pixels in both."""
-        starts, ends = self._pairs(other)
+        _, _, starts, ends = self.pairs(other)
         return Runs(starts, ends - starts, self.size)
 
     def union(self, other: Runs) -> Runs:
@@ -187,7 +194,7 @@ class Runs:
 
     def overlap(self, other: Runs) -> int:
         """How many pixels are in both."""
-        starts, ends = self._pairs(other)
+        _, _, starts, ends = self.pairs(other)
         return int((ends - starts).sum())
 
     def differing(self, other: Runs) -> int:

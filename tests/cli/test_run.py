@@ -177,6 +177,22 @@ def test_an_output_that_cannot_be_written_is_said(
     assert "file/out.csv" in one_line(done)
 
 
+def test_mpp_can_come_from_a_csv(run: Run, slides: Path, model: Path, tmp_path: Path) -> None:
+    scaled = tmp_path / "scaled.onnx"
+    scaled.write_bytes(fixtures_models.with_spec(model.read_bytes(), mpp=4.0, scale=1))
+    (tmp_path / "mpp.csv").write_text("id,mpp\nslide 1 ü,2.0\nslide 2 ü,4.0\n", encoding="utf-8")
+    done = run("run", slides, "-o", "out.csv", "--model", scaled, "--mpp", "mpp.csv", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    plans = {line.split(":")[0]: line for line in done.stdout.splitlines() if ", scale " in line}
+    assert "scale 2" in plans["slide 1 ü"]
+    assert "scale 1" in plans["slide 2 ü"]
+    assert "scale 1" in plans["slide 3 ü"]  # its file says nothing, so the model's own scale is taken
+    assert "no microns per pixel in the file" in done.stdout
+    wrong = run("run", slides, "-o", "out.csv", "--model", scaled, "--mpp", "none.csv")
+    assert wrong.returncode == 2
+    assert "none.csv" in one_line(wrong)
+
+
 def test_a_full_disk_is_said_and_the_run_goes_on_later(
     run: Run, slides: Path, model: Path, tmp_path: Path
 ) -> None:

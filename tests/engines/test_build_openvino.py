@@ -192,3 +192,24 @@ def test_tiles_of_a_real_slide(shared_data: Path) -> None:
     assert first.shape == (6, 256, 256, 3)
     assert np.array_equal(first, tiles.slide_tiles([slide], spec, 256, 6, threads=1))
     assert all(cpu.tissue_count(t, 256 * 256) >= 256 * 256 // 4 for t in first)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "limit"), [("bf16", 0.0005), ("int8", 0.003)])
+def test_the_bundled_model_on_the_real_slide(
+    shared_data: Path, tmp_path: Path, precision: str, limit: float
+) -> None:
+    from wsiseg.model.load import bundled_names
+
+    if not bundled_names():
+        pytest.skip("no model is bundled")
+    if precision == "int8" and importlib.util.find_spec("nncf") is None:
+        pytest.skip("needs nncf (pip install nncf)")
+    slide = shared_data / "glomeruli" / "26dc41664.tif"
+    output = tmp_path / "g.engine"
+    run(bundled_names()[0], "-o", output, "--backend", "openvino", "--precision", precision, "--slide", slide)
+    found = EngineFile.open(output).sidecar.parity
+    assert found["source"] == "slide"
+    assert found["foreground"] > 0.001
+    assert found["disagreement"] <= limit

@@ -156,7 +156,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def events_table(events: Iterable[Mapping[str, object]]) -> str:
-    """Markdown; "done again" counts slides processed twice, "given up" those that ended with an error record."""
+    """Markdown; "done again" counts slides that were finished twice, "given up" those that ended with an error record."""
     lines = [
         "| engine | event | slides | lost | twice | wrong | done again | given up |",
         "|---|---|--:|--:|--:|--:|--:|--:|",

@@ -150,7 +150,7 @@ def test_the_time_limit(slurm: Slurm, case: Case) -> None:
     held(case, 45)
     wait_for(lambda: restarts(slurm, array) >= 1, "the requeue")
     logs = "".join(path.read_text() for path in Path(f"{case.out}.wsiseg").glob("slurm/*/logs/*.log"))
-    assert "stopped by SIGUSR1" in logs or "Requeue" in logs or "not reached" in logs
+    assert "stopped by SIGUSR1" in logs
     finish(slurm, case, merge_id)
 
 

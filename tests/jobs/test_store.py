@@ -11,16 +11,8 @@ from pathlib import Path
 import pytest
 
 from wsiseg.errors import OutputError
-from wsiseg.jobs.store import (
-    TEMPORARY,
-    DiskStore,
-    Store,
-    host_name,
-    open_store,
-    process_start,
-    temporary_name,
-    write_whole,
-)
+from wsiseg.jobs.store import DiskStore, Store, open_store, write_whole
+from wsiseg.jobs.temporary import TEMPORARY, host_name, process_start, temporary_name
 
 URL_STORE = "memory://wsiseg-tests/job"
 
@@ -63,7 +55,7 @@ def test_removing_what_is_not_there_is_fine(store: Store) -> None:
 def test_a_dead_writers_file_is_removed_and_a_living_ones_is_kept(tmp_path: Path) -> None:
     store = DiskStore(tmp_path)
     dead = subprocess.run(
-        [sys.executable, "-c", "from wsiseg.jobs.store import temporary_name; print(temporary_name())"],
+        [sys.executable, "-c", "from wsiseg.jobs.temporary import temporary_name; print(temporary_name())"],
         capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],
     ).stdout.strip()  # fmt: skip
     folder = tmp_path / TEMPORARY

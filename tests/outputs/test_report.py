@@ -188,7 +188,11 @@ def test_a_browser_zooms_and_switches_contours(page: Any) -> None:
     assert box()[0] > (800 - 800 / 1.5) / 2
     page.mouse.move(700, 500)
     page.mouse.wheel(0, -100)
-    page.wait_for_function("document.getElementById('slide1').getAttribute('viewBox').split(' ')[2] < 500")
+    for _ in range(100):  # the page's policy forbids the evaluation that Playwright would wait with
+        if box()[2] < 500:
+            break
+        page.wait_for_timeout(20)
+    assert box()[2] == pytest.approx(800 / 1.5 / 1.25)
     page.click("#fit")
     assert box() == [0, 0, 800, 600]
     assert page.is_visible("#slide1 .contour")
@@ -197,6 +201,6 @@ def test_a_browser_zooms_and_switches_contours(page: Any) -> None:
     page.check("#view-contours")
     assert page.is_visible("#slide1 .contour")
     page.keyboard.press("Escape")
-    assert not page.is_visible("#view")
     # The picture is back in its row, and so is the focus.
-    assert page.evaluate("document.activeElement.contains(document.getElementById('slide1'))")
+    page.wait_for_selector(".open:focus #slide1")
+    assert not page.is_visible("#view")

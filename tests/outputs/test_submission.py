@@ -70,18 +70,30 @@ def test_a_failure_keeps_the_old_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
-def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # /dev/full fails as a full disk does; the temporary name is made a link to it.
-    monkeypatch.setattr("secrets.token_hex", lambda n: "x")
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = open
 
     def opened(name: object, mode: str = "r", **kwargs: object) -> object:
+        """/dev/full fails as a full disk does."""
         return real("/dev/full", "wb") if str(name).endswith(".part") else real(name, mode, **kwargs)  # type: ignore[call-overload]
 
     monkeypatch.setattr("wsiseg.outputs.files.open", opened, raising=False)
     with pytest.raises(OutputError, match=r"s\.csv: cannot be written: No space left on device"):
         write_submission(tmp_path / "s.csv", [("a", "1 1")])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    assert write_submission("/dev/null", [("a", "1 1")]) == 1
+    assert not Path("/dev/null").is_file()
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_submission(tmp_path / "pipe", [("a", "1 1")])
+        assert os.read(reader, 100) == b"id,predicted\na,1 1\n"
+    finally:
+        os.close(reader)
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
 
 
 def test_unwritable_places_are_one_line(tmp_path: Path) -> None:

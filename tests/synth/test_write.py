@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -124,4 +125,7 @@ def test_failures_are_one_line_and_leave_nothing(tmp_path: Path, scene: Scene) -
     (tmp_path / "folder").mkdir()
     with pytest.raises(OutputError, match="is a folder"):
         write_slide(tmp_path / "folder", scene)
-    assert [p.name for p in tmp_path.rglob("*")] == ["folder"]
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="is not a file"):
+        write_slide(tmp_path / "pipe", scene)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["folder", "pipe"]

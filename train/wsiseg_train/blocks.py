@@ -69,13 +69,13 @@ class FPA(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.whole = conv(channels, channels, 1)
+        self.whole = nn.Conv2d(channels, channels, 1)  # batch norm of a single value has no meaning
         self.middle = conv(channels, channels, 1)
         self.down = nn.ModuleList([conv(channels, 1, 7), conv(1, 1, 5), conv(1, 1, 3)])
         self.side = nn.ModuleList([conv(1, 1, 7), conv(1, 1, 5), conv(1, 1, 3)])
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = self.whole[0](x.mean((2, 3), keepdim=True))  # batch norm of a single value has no meaning
+        pooled = self.whole(x.mean((2, 3), keepdim=True))
         levels, y = [], x
         for down, side in zip(self.down, self.side, strict=True):
             y = down(F.max_pool2d(y, 2))

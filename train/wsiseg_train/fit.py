@@ -119,20 +119,20 @@ def train_recipe(recipe: Recipe, out: str | os.PathLike[str], *, resume: bool = 
     if config.patience and split.held:
         callbacks.append(EarlyStopping("dice", patience=config.patience, mode="max"))
     epochs = max(1, -(-config.steps // config.epoch))
-    trainer = L.Trainer(
-        accelerator="auto", devices=config.devices if config.devices == "auto" else int(config.devices), precision=precision_of(config.precision),  # type: ignore[arg-type]
-        max_epochs=epochs, accumulate_grad_batches=config.accumulate, gradient_clip_val=config.clip or None, callbacks=callbacks,
-        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
-        reload_dataloaders_every_n_epochs=1, use_distributed_sampler=False, default_root_dir=folder, deterministic=True,
-    )  # fmt: skip
     point = folder / RESUME
     if not resume:
         for name in (RESUME, "curves.csv", "best.pt", "last.pt"):
             (folder / name).unlink(missing_ok=True)
     (folder / "recipe.json").write_text(json.dumps(plain_recipe(recipe), indent=1, sort_keys=True), encoding="utf-8")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", module="lightning")  # hints about srun, workers, devices
         warnings.filterwarnings("ignore", module="torch")
+        trainer = L.Trainer(
+            accelerator="auto", devices=config.devices if config.devices == "auto" else int(config.devices), precision=precision_of(config.precision),  # type: ignore[arg-type]
+            max_epochs=epochs, accumulate_grad_batches=config.accumulate, gradient_clip_val=config.clip or None, callbacks=callbacks,
+            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1, use_distributed_sampler=False, default_root_dir=folder, deterministic=True,
+        )  # fmt: skip
         trainer.fit(module, ckpt_path=os.fspath(point) if resume and point.exists() else None, weights_only=False)
     plot_curves(folder / "curves.csv", folder / "curves.png")
     dice = keeper.best if split.held else None

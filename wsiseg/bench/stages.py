@@ -82,7 +82,6 @@ def fill_slots(processor: Processor, job: SlideJob) -> int:
     session, settings, panel = processor.session, processor.settings, job.memory.panels[0]
     spans = job.grid.row_spans()
     row = len(spans) // 2
-    keep, need = spans[row]
     columns = [job.grid.x.origin(j) for j in range(panel.j0, panel.j1)]
     height, width = job.grid.size.height, job.grid.size.width
     with (
@@ -100,7 +99,6 @@ def fill_slots(processor: Processor, job: SlideJob) -> int:
                 cpu.gather_tile(
                     reader.ring, job.grid.y.origin(row), next(x), height, width, panel.c0, settings.fill, settings.fill_value, out
                 )  # fmt: skip
-    del keep, need
     return session.options.batch
 
 
@@ -179,7 +177,11 @@ class BlendAndRuns:
         starts, lengths = columns.close().runs()
         _add(clock["runs"], wall, spent)
         self._sums[:] = 0
-        return Cost(*clock["blend"], tiles), Cost(*clock["runs"], rows), Runs(starts, lengths, job.size)
+        blend, found = (
+            Cost(wall, spent, amount)
+            for (wall, spent), amount in ((clock["blend"], tiles), (clock["runs"], rows))
+        )
+        return blend, found, Runs(starts, lengths, job.size)
 
 
 def _add(total: list[float], wall: float, spent: float) -> tuple[float, float]:

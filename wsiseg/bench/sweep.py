@@ -117,7 +117,7 @@ def sweep(
             if time.perf_counter() - began > seconds:
                 notes.append("the time was over before every setting was tried; give more --seconds")
                 break
-            setting = replace(best, **{axis: value})
+            setting = replace(best, **{axis: value})  # type: ignore[arg-type]
             if speed(setting) > GAIN * trials[best]:
                 best = setting
     if best.precision != first.precision or best.tile != first.tile:

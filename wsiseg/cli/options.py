@@ -78,7 +78,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="slide pixels per network pixel (default: from microns per pixel)",
     )
     group.add_argument(
-        "--mpp", type=float, metavar="UM", help="microns per slide pixel, over what the files say"
+        "--mpp",
+        metavar="UM|CSV",
+        help="microns per slide pixel, over what the files say; or a CSV with the columns id and mpp",
     )
     group.add_argument(
         "--threshold",
@@ -200,10 +202,26 @@ def _converted(path: str, name: str, value: Any) -> Any:
     wanted: dict[str, tuple[type, ...]] = dict.fromkeys(
         ("tile", "batch", "scale", "min_area", "fill_holes", "threads", "workers"), (int,)
     )
-    wanted |= dict.fromkeys(("overlap", "mpp", "threshold"), (int, float))
+    wanted |= dict.fromkeys(("overlap", "threshold"), (int, float))
+    wanted["mpp"] = (int, float, str)
     if name in wanted and (not isinstance(value, wanted[name]) or isinstance(value, bool)):
         raise UsageError(f"--config {path}: {name} = {value!r} is not a number of the right kind")
     return value
+
+
+def _mpp(given: str | float | None) -> tuple[float | None, tuple[tuple[str, float], ...]]:
+    """`--mpp` as one number for all slides, and numbers by slide id.
+
+    Raises:
+        UsageError: it is neither a plausible number nor a CSV of them.
+    """
+    if given is None:
+        return None, ()
+    # Loaded only here: this process must stay light, and the slide package reads slides.
+    from wsiseg.slide.overrides import parse_mpp
+
+    overrides = parse_mpp(str(given))
+    return overrides.default, tuple(sorted(overrides.by_id.items()))
 
 
 def run_config(args: argparse.Namespace) -> RunConfig:
@@ -226,8 +244,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         value = getattr(args, name)
         if value is not None and value < 0:
             raise UsageError(f"--{name.replace('_', '-')} {value}: must not be negative")
-    if args.mpp is not None and not 0.01 <= args.mpp <= 100:
-        raise UsageError(f"--mpp {args.mpp}: microns per pixel must be between 0.01 and 100")
+    mpp, mpp_by_id = _mpp(args.mpp)
     return RunConfig(
         models=tuple(args.model or (DEFAULT_MODEL,)),
         weights=weights,
@@ -243,7 +260,8 @@ def run_config(args: argparse.Namespace) -> RunConfig:
             overlap=args.overlap,
             batch=args.batch or 0,
             scale=args.scale,
-            mpp=args.mpp,
+            mpp=mpp,
+            mpp_by_id=mpp_by_id,
             threshold=args.threshold,
             min_area=args.min_area,
             fill_holes=args.fill_holes,

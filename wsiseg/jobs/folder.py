@@ -24,7 +24,8 @@ from wsiseg.jobs import records
 from wsiseg.jobs.manifest import NAME as MANIFEST
 from wsiseg.jobs.manifest import Manifest, Slide
 from wsiseg.jobs.records import Record
-from wsiseg.jobs.store import Store, host_name, open_store
+from wsiseg.jobs.store import Store, open_store
+from wsiseg.jobs.temporary import host_name
 
 IDENTITY = "identity.json"
 SETTINGS = "settings.json"

@@ -176,10 +176,10 @@ def run_here(request: JobRequest, on_event: Callable[[Event], None]) -> Outcome:
                 summary.add(record)
         summary.interrupted = signals.event.is_set()
         folder.clean()
+    if summary.missing and (request.shard or not request.partial):
+        raise interrupted(signals.name, summary)
     if request.shard:
         return Outcome(summary)
-    if summary.missing and not request.partial:
-        raise interrupted(signals.name, summary)
     return Outcome(summary, merge(folder, request.out, request.partial, manifest, patience=0))
 
 

@@ -13,23 +13,20 @@ Cost. Start-up once per child; per slide two lines over a socket.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import selectors
-import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from wsiseg import errors
 from wsiseg.errors import Interrupted, WsisegError
-from wsiseg.jobs.checkpoint import EVERY
+from wsiseg.jobs.child import Child, WorkerSpec, how_it_ended
 from wsiseg.jobs.folder import JobFolder
 from wsiseg.jobs.manifest import Slide
 from wsiseg.jobs.records import Record
@@ -39,89 +36,7 @@ GRACE = 25.0  # seconds between a stop and the end of children that do not heed 
 
 Event = Mapping[str, Any]
 
-
-@dataclass(frozen=True)
-class WorkerSpec:
-    """How a process with nothing loaded makes a processor.
-
-    Attributes:
-        factory: "package.module:function", called with (payload, WorkerContext).
-        payload: plain JSON data; a list gives each worker its own (its share of memory, its GPU).
-        environ: added to each worker's environment, one mapping per worker or none.
-        stage: folder on the node's own disk to copy slides to, or None.
-        every: least seconds between two checkpoints of a slide.
-    """
-
-    factory: str
-    payload: Mapping[str, Any] | Sequence[Mapping[str, Any]] = field(default_factory=dict)
-    environ: Sequence[Mapping[str, str]] = ()
-    stage: str | None = None
-    every: float = EVERY
-
-    def payload_of(self, worker: int) -> Mapping[str, Any]:
-        return self.payload if isinstance(self.payload, Mapping) else self.payload[worker % len(self.payload)]
-
-    def environ_of(self, worker: int) -> Mapping[str, str]:
-        return self.environ[worker % len(self.environ)] if self.environ else {}
-
-
-class _Child:
-    """One child process, the parent's end of its socket, and what is in its hands."""
-
-    def __init__(self, number: int, spec: WorkerSpec, folder: JobFolder) -> None:
-        self.number = number
-        self.hands: dict[int, Slide] = {}
-        self.alone = False  # its only slide is a suspect
-        self.wants = False
-        self.in_call = False  # its wish comes from inside a call of `process`, which must not be left waiting
-        self.ready: dict[str, Any] | None = None
-        self.reason = ""
-        self.told_to_stop = False
-        self._buffer = b""
-        self.socket, theirs = socket.socketpair()
-        # the child finds the same packages, however the parent came to find them
-        path = os.pathsep.join(entry for entry in sys.path if entry)
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "wsiseg.jobs.worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": path, **spec.environ_of(number)},
-            )
-        self.send(
-            type="setup",
-            folder=folder.url,
-            worker=number,
-            factory=spec.factory,
-            payload=dict(spec.payload_of(number)),
-            stage=spec.stage,
-            every=spec.every,
-        )
-
-    def send(self, **message: Any) -> None:
-        # a child that just died cannot read; its end of the socket tells the loop
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.socket.sendall(json.dumps(message).encode() + b"\n")
-
-    def receive(self) -> list[dict[str, Any]] | None:
-        """Messages that arrived; None when the child has closed its end."""
-        try:
-            data = self.socket.recv(1 << 20)
-        except ConnectionResetError:
-            data = b""
-        if not data:
-            return None
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def end(self) -> int:
-        """Waits for a child that has closed its end; returns its exit status as `subprocess` gives it."""
-        self.socket.close()
-        return self.process.wait()
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
+__all__ = ["DEATHS", "GRACE", "Event", "Pool", "WorkerSpec"]
 
 
 class Pool:
@@ -146,7 +61,7 @@ class Pool:
     ) -> None:
         self._folder, self._spec, self._workers, self._on_event = folder, spec, workers, on_event
         self._grace = grace
-        self._children: dict[int, _Child] = {}
+        self._children: dict[int, Child] = {}
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
@@ -245,9 +160,9 @@ class Pool:
         self._deaths: Counter[int] = Counter()
         self._records: list[Record] = []
 
-    def _child(self, number: int) -> _Child:
+    def _child(self, number: int) -> Child:
         if number not in self._children:
-            child = _Child(number, self._spec, self._folder)
+            child = Child(number, self._spec, self._folder)
             self._children[number] = child
             self._selector.register(child.socket, selectors.EVENT_READ, child)
         return self._children[number]
@@ -272,7 +187,7 @@ class Pool:
                 child.wants = False
                 child.send(type="flush")
 
-    def _give(self, child: _Child, slide: Slide, digest: str) -> None:
+    def _give(self, child: Child, slide: Slide, digest: str) -> None:
         child.wants = False
         child.hands[slide.index] = slide
         child.send(type="task", slide=asdict(slide), digest=digest)
@@ -283,7 +198,7 @@ class Pool:
             if key.data is None:
                 os.read(self._wake_read, 4096)
                 continue
-            child: _Child = key.data
+            child: Child = key.data
             messages = child.receive()
             if messages is None:
                 self._bury(child, digest)
@@ -294,7 +209,7 @@ class Pool:
             self.kill()
             raise fatal
 
-    def _hear(self, child: _Child, message: dict[str, Any]) -> None:
+    def _hear(self, child: Child, message: dict[str, Any]) -> None:
         kind = message["type"]
         if kind == "want":
             child.wants, child.in_call = True, message["open"]
@@ -317,7 +232,7 @@ class Pool:
             self._fatal = (WsisegError if issubclass(known, errors.SlideError) else known)(message["message"])
             self._fatal.exit_code = message["exit_code"]  # type: ignore[union-attr]
 
-    def _finish(self, child: _Child, record: Record) -> None:
+    def _finish(self, child: Child, record: Record) -> None:
         for index, slide in list(child.hands.items()):
             if slide.key == record.key:
                 del child.hands[index]
@@ -326,7 +241,7 @@ class Pool:
         self._records.append(record)
         self._on_event({"type": "record", "record": record, "worker": child.number})
 
-    def _bury(self, child: _Child, digest: str) -> None:
+    def _bury(self, child: Child, digest: str) -> None:
         """A child has ended: find out how, and what becomes of the slides in its hands."""
         self._selector.unregister(child.socket)
         del self._children[child.number]
@@ -337,7 +252,7 @@ class Pool:
             # it was asked to stop by somebody else, as Slurm does with every process of a job
             self._queue.extendleft(reversed(child.hands.values()))
             return
-        how = child.reason or _how(status)
+        how = child.reason or how_it_ended(status)
         hands = [slide for slide in child.hands.values() if not self._has_record(child, slide, digest)]
         self._on_event({"type": "death", "worker": child.number, "how": how, "slides": hands})
         if child.ready is None:
@@ -356,21 +271,10 @@ class Pool:
             else:
                 self._suspects.append(slide)
 
-    def _has_record(self, child: _Child, slide: Slide, digest: str) -> bool:
+    def _has_record(self, child: Child, slide: Slide, digest: str) -> bool:
         """Whether the child wrote the record and died before it could say so."""
         record = self._folder.header(slide)
         if record is None or not record.matches(slide, digest):
             return False
         self._finish(child, record)
         return True
-
-
-def _how(status: int) -> str:
-    """How a process ended, for people."""
-    if status >= 0:
-        return f"exit code {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
-    return f"{name} (out of memory, or killed from outside)" if name == "SIGKILL" else name

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wsiseg.errors import UsageError
 from wsiseg.jobs.manifest import Slide
-from wsiseg.jobs.store import temporary_name, writer_is_gone
+from wsiseg.jobs.temporary import temporary_name, writer_is_gone
 
 SPARE = 1 << 30  # bytes that are left free on the node's disk
 

@@ -26,7 +26,8 @@ def output_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A binary file that gets the name `path` when the block ends well, and vanishes when it does not.
 
-    It is written under a temporary name in the same folder, flushed to the disk, and renamed.
+    It is written under a temporary name in the same folder, flushed to the disk, and renamed. A device or a pipe
+    (/dev/stdout) is written to as it is: a rename would put a file in its place.
 
     Raises:
         OutputError: in one line, for whatever the system says (no such folder, not allowed, no space left).
@@ -36,6 +37,10 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     with output_errors(target):
         if target.is_dir():
             raise OutputError(f"{target}: is a folder; give the name of a file")
+        if is_special(target):
+            with open(target, "wb") as file:
+                yield file
+            return
         try:
             with open(partial, "xb") as file:
                 yield file
@@ -45,6 +50,21 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+
+def is_special(path: Path) -> bool:
+    """Whether the path exists and is neither a file nor a folder: a device, a pipe, a socket."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def refuse_special(path: Path) -> None:
+    """Refuses a device or a pipe for what cannot be written from its beginning to its end.
+
+    Raises:
+        OutputError: in one line.
+    """
+    if is_special(path):
+        raise OutputError(f"{path}: is not a file; this format needs one")
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from wsiseg.errors import OutputError, UsageError
 from wsiseg.geometry import Rect, Size, ceil_div
-from wsiseg.outputs.files import output_errors, write_atomically
+from wsiseg.outputs.files import output_errors, refuse_special, write_atomically
 from wsiseg.outputs.pyramid import Cascade, Reduce, halved, level_sizes
 from wsiseg.runs import Runs
 
@@ -118,17 +118,20 @@ def write_plane_tiff(
 
     def encoded(rows: np.ndarray) -> Iterator[bytes]:
         for x in range(0, rows.shape[1], TILE):
-            tile: Any = np.zeros((TILE, TILE), np.uint8)
             piece = rows[:, x : x + TILE]
+            if 0 in blank and not piece.any():
+                yield blank[0]
+                continue
+            tile: Any = np.zeros((TILE, TILE), np.uint8)
             tile[: piece.shape[0], : piece.shape[1]] = piece
             value = int(tile[0, 0])
             # Most tiles of a mask are all one value: encoded once each.
             if (tile == value).all():
                 if value not in blank:
-                    blank[value] = bytes(imagecodecs.zlib_encode(tile, level=6))
+                    blank[value] = bytes(imagecodecs.deflate_encode(tile, level=4))
                 yield blank[value]
             else:
-                yield bytes(imagecodecs.zlib_encode(tile, level=6))
+                yield bytes(imagecodecs.deflate_encode(tile, level=4))
 
     def full() -> Iterator[bytes]:
         for y in range(0, size.height, TILE):
@@ -159,6 +162,7 @@ def write_plane_tiff(
             unit = {"PhysicalSizeXUnit": "µm", "PhysicalSizeYUnit": "µm"}
             metadata |= {"PhysicalSizeX": mpp, "PhysicalSizeY": mpp} | unit
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    refuse_special(path)
     with output_errors(path):
         if path.is_dir():
             raise OutputError(f"{path}: is a folder; give the name of a file")
@@ -227,7 +231,11 @@ def write_plane_zarr(
             ]
             for y in range(0, size.height, TILE):
                 for level, first, rows in cascade.push(band(y, min(y + TILE, size.height))):
-                    levels[level][first : first + len(rows)] = rows
+                    for x in range(0, rows.shape[1], TILE):
+                        piece = rows[:, x : x + TILE]
+                        # Chunks that do not exist read as zeros.
+                        if piece.any():
+                            levels[level][first : first + len(rows), x : x + piece.shape[1]] = piece
             if path.exists():
                 shutil.rmtree(path)
             os.replace(partial, path)

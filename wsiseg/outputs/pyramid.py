@@ -70,10 +70,13 @@ class Cascade:
         yield level, first, band
         if level + 1 == len(self._sizes):
             return
-        buffer, rows = self._buffers[level], halved(band, self._how)
-        at = self._filled[level]
-        buffer[at : at + len(rows)] = rows
+        buffer, at = self._buffers[level], self._filled[level]
+        rows = buffer[at : at + ceil_div(len(band), 2)]
         at += len(rows)
+        for x in range(0, band.shape[1], self._tile):
+            piece, target = band[:, x : x + self._tile], rows[:, x // 2 : (x + self._tile) // 2]
+            # Most of a mask is empty, and looking is far cheaper than halving.
+            target[:] = halved(piece, self._how) if piece.any() else 0
         last = self._done[level] == self._sizes[level].height
         if at == self._tile or last:
             self._filled[level] = 0

@@ -50,13 +50,14 @@ def write_submission(
             if name in seen:
                 raise OutputError(f"{os.fspath(path)}: the id {name!r} occurs twice; ids must differ")
             seen.add(name)
-            file.write(f"{_quoted(name)},".encode())
+            file.write(f"{csv_field(name)},".encode())
             file.write(rle.encode("ascii"))
             file.write(b"\n")
     return len(seen)
 
 
-def _quoted(field: str) -> str:
+def csv_field(field: str) -> str:
+    """A text as a CSV field, quoted where it must be."""
     return '"' + field.replace('"', '""') + '"' if re.search(r'[",\r\n]|^\s|\s$', field) else field
 
 

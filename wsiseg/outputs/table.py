@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,17 +72,18 @@ def write_objects(path: str | os.PathLike[str], slides: Iterable[SlideObjects]) 
     Raises:
         UsageError: another extension, or Parquet without pyarrow. OutputError: the file cannot be written.
     """
-    import pandas as pd
-
     suffix = Path(path).suffix.lower()
-    tables: Iterator[pd.DataFrame] = (pd.DataFrame(object_columns(s), columns=list(COLUMNS)) for s in slides)
     if suffix == ".csv":
-        count = 0
         with atomic_file(path) as file:
-            file.write((",".join(COLUMNS) + "\n").encode())
-            for table in tables:
-                file.write(table.to_csv(index=False, header=False, lineterminator="\n").encode())
-                count += len(table)
+            text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            count = 0
+            for slide in slides:
+                columns = [[_plain(v) for v in column.tolist()] for column in object_columns(slide).values()]
+                writer.writerows(zip(*columns, strict=True))
+                count += len(columns[0])
+            text.detach()
         return count
     if suffix != ".parquet":
         raise UsageError(f"{os.fspath(path)}: a table of objects is .csv or .parquet")
@@ -91,10 +94,15 @@ def write_objects(path: str | os.PathLike[str], slides: Iterable[SlideObjects]) 
         raise UsageError(
             "writing Parquet needs the package pyarrow: pip install pyarrow, or write a .csv"
         ) from None
-    whole = pd.concat(
-        [t for t in tables if len(t)] or [pd.DataFrame(columns=list(COLUMNS))], ignore_index=True
-    )
+    tables = [object_columns(slide) for slide in slides]
+    whole = {name: np.concatenate([t[name] for t in tables] or [np.empty(0)]) for name in COLUMNS}
+    # What is not known is null, as it is empty in the CSV.
+    table = pa.table({name: pa.array(values, from_pandas=True) for name, values in whole.items()})
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pandas(whole, preserve_index=False), sink)
+    pq.write_table(table, sink)
     write_atomically(path, sink.getvalue().to_pybytes())
-    return len(whole)
+    return table.num_rows
+
+
+def _plain(value: object) -> object:
+    return "" if value != value else value  # only NaN differs from itself

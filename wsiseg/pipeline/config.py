@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "glomeruli"
 
 
+def _options(data: dict[str, Any]) -> RunOptions:
+    """RunOptions of plain data that went through JSON, which has no tuples."""
+    pairs = tuple((str(slide_id), float(mpp)) for slide_id, mpp in data.get("mpp_by_id", ()))
+    return RunOptions(**{**data, "mpp_by_id": pairs})
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """Everything a process needs to segment slides.
@@ -51,7 +57,7 @@ class RunConfig:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RunConfig:
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return cls(**{**values, "options": RunOptions(**data["options"])})
+        return cls(**{**values, "options": _options(data["options"])})
 
     def load(self) -> LoadedModel:
         """The model, flips and members inside.

@@ -20,7 +20,8 @@ class RunOptions:
 
     Attributes:
         tile: T in network pixels. overlap: share of T. batch: tiles per inference; 0 chooses.
-        scale: slide pixels per network pixel; goes before mpp. mpp: the slides' microns per pixel, over the files'.
+        scale: slide pixels per network pixel; goes before mpp. mpp: the slides' microns per pixel, over the files';
+        mpp_by_id: the same for single slides, as (id, mpp) pairs.
         threshold: a pixel is in the mask when its probability is greater.
         min_area, fill_holes: in slide pixels.
         tissue: "auto" or "none". level: "auto" uses a pyramid level that divides the scale, "0" full size only.
@@ -32,6 +33,7 @@ class RunOptions:
     batch: int = 0
     scale: int | None = None
     mpp: float | None = None
+    mpp_by_id: tuple[tuple[str, float], ...] = ()
     threshold: float | None = None
     min_area: int | None = None
     fill_holes: int | None = None
@@ -39,6 +41,10 @@ class RunOptions:
     level: str = "auto"
     on_bad_tile: str = "fail"
     fast_jpeg: bool = False
+
+    def mpp_of(self, slide_id: str) -> float | None:
+        """Microns per pixel that were given for a slide; None when its file decides."""
+        return dict(self.mpp_by_id).get(slide_id, self.mpp)
 
     def identity(self) -> dict[str, Any]:
         """Plain data of everything here that the result's bytes depend on (batch does not change them)."""

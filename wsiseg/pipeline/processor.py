@@ -110,7 +110,7 @@ class Processor:
             SlideError: when it cannot be read. BudgetError: when it cannot be fitted.
         """
         started = time.perf_counter()
-        slide = open_slide(task.path, mpp=self.options.mpp, fast_jpeg=self.options.fast_jpeg)
+        slide = open_slide(task.path, mpp=self.options.mpp_of(task.id), fast_jpeg=self.options.fast_jpeg)
         try:
             settings = slide_settings(self.session.spec, self.options, slide.mpp)
             read = slide.plan(settings.scale, level=self.options.level)

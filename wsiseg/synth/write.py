@@ -23,7 +23,7 @@ import tifffile
 
 from wsiseg.errors import OutputError
 from wsiseg.geometry import Rect, Size, ceil_div
-from wsiseg.outputs.files import output_errors
+from wsiseg.outputs.files import output_errors, refuse_special
 from wsiseg.outputs.submission import write_submission
 from wsiseg.synth.layouts import DEFAULT_LAYOUT, TILE, Layout, encode, jpeg_tables, layout_named
 from wsiseg.synth.scene import Scene
@@ -78,6 +78,7 @@ def write_slide(
     truth_path = Path(truth) if truth is not None else path.with_name(path.stem + ".truth.csv")
     threads = threads or len(os.sched_getaffinity(0))
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    refuse_special(path)
     with output_errors(path):
         try:
             with ThreadPoolExecutor(threads, thread_name_prefix="synth") as pool:
