@@ -98,20 +98,10 @@ class NetworkReader:
         self._seams = Seams(size, r, ys, xs, rows, seam_slots(plan, rows))
         self._ys, self._xs = ys.tolist(), xs.tolist()
         self._columns = len(self._xs) - 1
-<<<<<<< HEAD
         # The segments of each column of units; a panel's edge can leave out some.
         starts = np.searchsorted(self._level.xs, xs[:-1], "right") - 1
         ends = np.searchsorted(self._level.xs, xs[1:], "left")
         self._spans: list[tuple[int, int]] = list(zip(starts.tolist(), ends.tolist(), strict=True))
-=======
-        # Plain integers, looked up thousands of times: what the interpreter does for a unit, no other thread can do.
-        self._row_edges: list[int] = self._ys.tolist()
-        # Level columns of each unit, and its segments; a panel's edge can leave out some of a unit's segments.
-        firsts = np.searchsorted(self._level.xs, self._xs[:-1], "right") - 1
-        lasts = np.searchsorted(self._level.xs, self._xs[1:], "left")
-        spans = (self._xs[:-1].tolist(), self._xs[1:].tolist(), firsts.tolist(), lasts.tolist())
-        self._col_spans: list[tuple[int, int, int, int]] = list(zip(*spans, strict=True))
->>>>>>> bench
         self._assembles = assembles(self._level, plan.rows_per_unit, plan.cols_per_unit, r)
         self._row_work = self._seams.has_columns or self._grid != plan.network
         plain = getattr(self._level.source, "plain", False)
@@ -220,19 +210,12 @@ class NetworkReader:
 
     def run_unit(self, unit: int, scratch: Scratch) -> Done:
         row, col = divmod(unit, self._columns)
-<<<<<<< HEAD
         y0, y1 = self._ys[row], self._ys[row + 1]
         x0, x1 = self._xs[col], self._xs[col + 1]
         i0 = row * self._plan.rows_per_unit
         i1 = min(self._level.rows, i0 + self._plan.rows_per_unit)
         j0, j1 = self._spans[col]
         done = Done()
-=======
-        y0, y1 = self._row_edges[row], self._row_edges[row + 1]
-        x0, x1, j0, j1 = self._col_spans[col]
-        i0 = row * self._plan.rows_per_unit
-        i1 = min(self._level.rows, i0 + self._plan.rows_per_unit)
->>>>>>> bench
         if not self._assembles or (i1 - i0 == 1 and j1 - j0 == 1):
             for i in range(i0, i1):
                 if self._straight and self._read_straight(i, done):
@@ -329,17 +312,9 @@ class NetworkReader:
                 self.stats.bad_pixels += height * width * self._plan.downsample**2
                 if len(self.stats.bad) < 20:
                     self.stats.bad.append(error.reason)
-<<<<<<< HEAD
         done.segments += 1
         done.stored += level.source.stored(i, j)
         done.pixels += src.shape[0] * src.shape[1]
-=======
-        stored, pixels = level.source.stored(i, j), src.shape[0] * src.shape[1]
-        with self._pool.lock:
-            self.stats.segments += 1
-            self.stats.stored_bytes += stored
-            self.stats.pixels += pixels
->>>>>>> bench
         a, b = max(x0, x), min(x1, x + src.shape[1])
         return src[:, a - x : b - x], y, a
 
