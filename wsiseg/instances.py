@@ -13,7 +13,12 @@ LEVELS = 64  # the growth goes down the probabilities in this many steps
 
 
 def split_instances(
-    objects: np.ndarray, cores: np.ndarray, *, threshold: float = 0.5, core_threshold: float = 0.5, min_area: int = 12
+    objects: np.ndarray,
+    cores: np.ndarray,
+    *,
+    threshold: float = 0.5,
+    core_threshold: float = 0.5,
+    min_area: int = 12,
 ) -> np.ndarray:
     """Instance numbers int32 [h, w], 0 for background, 1.. in order of each object's first pixel (row by row).
 
@@ -92,7 +97,9 @@ def _put(pixel, bucket, first, last, following):  # type: ignore[no-untyped-def]
 
 def _renumbered(labels: np.ndarray, min_area: int) -> np.ndarray:
     """Labels 1.. in order of first pixel, without objects below `min_area` pixels."""
-    values, firsts, inverse, counts = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    values, firsts, inverse, counts = np.unique(
+        labels, return_index=True, return_inverse=True, return_counts=True
+    )
     keep = (values > 0) & (counts >= min_area)
     order = np.argsort(np.where(keep, firsts, labels.size), kind="stable")
     new = np.zeros(len(values), np.int32)

@@ -18,7 +18,11 @@ def paint(seed: int, height: int = 520, width: int = 700, discs: int = 9) -> tup
     labels = np.zeros((height, width), np.uint16)
     number = 0
     while number < discs:
-        y, x, r = int(rng.integers(60, height - 60)), int(rng.integers(60, width - 60)), int(rng.integers(18, 34))
+        y, x, r = (
+            int(rng.integers(60, height - 60)),
+            int(rng.integers(60, width - 60)),
+            int(rng.integers(18, 34)),
+        )
         disc = np.zeros(labels.shape, np.uint8)
         cv2.circle(disc, (x, y), r, 1, -1)
         if labels[disc > 0].any():
@@ -58,5 +62,10 @@ def stores(painted: Path) -> Path:
 
     out = painted / "stores"
     for name in "abc":
-        prepare_slide(painted / "slides" / f"{name}.tif", [painted / "masks" / f"{name}.png"], out, PrepareOptions(mpp=1.0, classes=("disc",)))
+        prepare_slide(
+            painted / "slides" / f"{name}.tif",
+            [painted / "masks" / f"{name}.png"],
+            out,
+            PrepareOptions(mpp=1.0, classes=("disc",)),
+        )
     return out

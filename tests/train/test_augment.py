@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from wsiseg.errors import UsageError
-from wsiseg_train.augment import PRESETS, Augment, augment_from, draw_affine, draw_colour, photometric, reach, recolour, warp
+from wsiseg_train.augment import (
+    PRESETS,
+    Augment,
+    augment_from,
+    draw_affine,
+    draw_colour,
+    photometric,
+    reach,
+    recolour,
+    warp,
+)
 
 
 @pytest.fixture
@@ -77,7 +87,9 @@ def test_density_twice_as_strong_is_light_squared():
 
 def test_stain_jitter_keeps_a_gray_pixel_near_gray_and_moves_stained_ones():
     pixels = np.array([[[255, 255, 255], [130, 60, 150]]], np.uint8)
-    found = np.concatenate([recolour(pixels, draw_colour(np.random.default_rng(s), PRESETS["hubmap"])) for s in range(60)])
+    found = np.concatenate(
+        [recolour(pixels, draw_colour(np.random.default_rng(s), PRESETS["hubmap"])) for s in range(60)]
+    )
     white, purple = found[:, 0].astype(float), found[:, 1].astype(float)
     assert white.mean() > 215
     assert purple.std(axis=0).min() > 10

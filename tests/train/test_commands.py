@@ -28,7 +28,12 @@ def test_prepare_reports_and_tiles_are_cut(painted, tmp_path, capsys):
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert [s["objects"] for s in report["stores"]] == [9, 9, 9]
     assert cv2.imread(str(tmp_path / "report" / "tiles.png")) is not None
-    assert main(["tiles", str(tmp_path / "stores"), "-o", str(tmp_path / "tiles"), "--tile", "64", "--folds", "3"]) == 0
+    assert (
+        main(
+            ["tiles", str(tmp_path / "stores"), "-o", str(tmp_path / "tiles"), "--tile", "64", "--folds", "3"]
+        )
+        == 0
+    )
     rows = list(csv.DictReader((tmp_path / "tiles" / "tiles.csv").open()))
     assert {r["slide"] for r in rows} == {"a", "b", "c"}
     assert len({(r["slide"], r["fold"]) for r in rows}) == 3  # a slide is in one fold
@@ -39,7 +44,20 @@ def test_prepare_reports_and_tiles_are_cut(painted, tmp_path, capsys):
 
 
 def test_instances_are_prepared_with_their_cores(painted, tmp_path):
-    assert main(["prepare", str(painted / "slides" / "a.tif"), "--labels", str(painted / "instances"), "--instances", "-o", str(tmp_path)]) == 0
+    assert (
+        main(
+            [
+                "prepare",
+                str(painted / "slides" / "a.tif"),
+                "--labels",
+                str(painted / "instances"),
+                "--instances",
+                "-o",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
     from wsiseg_train.store import open_stores
 
     (store,) = open_stores([tmp_path])
@@ -64,7 +82,10 @@ def test_one_slide_warns_of_leaks_and_bad_labels_are_one_line(painted, tmp_path,
 def test_evaluate_prints_and_writes_the_table(tmp_path, capsys):
     for name, text in (("p", "1 4"), ("t", "3 4")):
         (tmp_path / f"{name}.csv").write_text(f"id,predicted\na,{text}\n")
-    assert main(["evaluate", str(tmp_path / "p.csv"), str(tmp_path / "t.csv"), "--csv", str(tmp_path / "s.csv")]) == 0
+    assert (
+        main(["evaluate", str(tmp_path / "p.csv"), str(tmp_path / "t.csv"), "--csv", str(tmp_path / "s.csv")])
+        == 0
+    )
     assert "a,0.5000" in capsys.readouterr().out
     assert (tmp_path / "s.csv").read_text().splitlines()[-1].startswith("mean,0.5")
     assert main(["evaluate", str(tmp_path / "p.csv")]) == 2
@@ -75,13 +96,20 @@ def test_train_previews_trains_and_exports(stores, tmp_path):
     pytest.importorskip("lightning", reason="needs the train extra")
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(toml(recipe_data(stores, steps=2, epoch=2)))
-    assert main(["train", str(recipe), "-o", str(tmp_path / "run"), "--preview", str(tmp_path / "sheet.png")]) == 0
+    assert (
+        main(["train", str(recipe), "-o", str(tmp_path / "run"), "--preview", str(tmp_path / "sheet.png")])
+        == 0
+    )
     assert cv2.imread(str(tmp_path / "sheet.png")).shape == (4 * 68, 6 * 68, 3)
-    assert main(["train", str(recipe), "-o", str(tmp_path / "run"), "--export", str(tmp_path / "m.onnx")]) == 0
+    assert (
+        main(["train", str(recipe), "-o", str(tmp_path / "run"), "--export", str(tmp_path / "m.onnx")]) == 0
+    )
     from wsiseg.model.load import load_models
 
     assert load_models([str(tmp_path / "m.onnx")]).spec.name == "discs"
-    assert main(["train", str(recipe), "-o", str(tmp_path / "lr"), "--find-lr", "--set", "train.batch=1"]) == 0
+    assert (
+        main(["train", str(recipe), "-o", str(tmp_path / "lr"), "--find-lr", "--set", "train.batch=1"]) == 0
+    )
     assert (tmp_path / "lr" / "lr.csv").read_text().startswith("lr,loss")
 
 
@@ -91,6 +119,8 @@ def test_a_missing_train_extra_is_said_in_one_line(stores, tmp_path, monkeypatch
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(toml(recipe_data(stores)))
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "torch" else find(name, *a))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "torch" else find(name, *a)
+    )
     assert main(["train", str(recipe), "-o", str(tmp_path / "run")]) == 2
     assert "pip install 'wsiseg[train]'" in capsys.readouterr().err

@@ -40,7 +40,9 @@ def test_scores_are_pixel_counts(pair, tmp_path):
     assert (empty.dice, empty.iou, empty.precision, empty.recall) == (1, 1, 1, 1)
     counts = Counts()
     counts.add(mask > 0, truth > 0)
-    assert (counts.dice, counts.iou, counts.precision, counts.recall) == pytest.approx((a.dice, a.iou, a.precision, a.recall))
+    assert (counts.dice, counts.iou, counts.precision, counts.recall) == pytest.approx(
+        (a.dice, a.iou, a.precision, a.recall)
+    )
 
 
 def test_only_the_covered_columns_count(pair, tmp_path):
@@ -53,7 +55,9 @@ def test_only_the_covered_columns_count(pair, tmp_path):
     where = np.repeat(np.repeat(cover > 0, 30, axis=0), 15, axis=1)
     assert np.array_equal(coverage_runs(tmp_path / "cover.png", size).mask(Rect(0, 0, 60, 45)) > 0, where)
     where[:, :10] = False
-    (score,) = score_masks(predicted, tmp_path / "a.png", size=size, within=tmp_path / "cover.png", columns=(10, 45))
+    (score,) = score_masks(
+        predicted, tmp_path / "a.png", size=size, within=tmp_path / "cover.png", columns=(10, 45)
+    )
     m, t = mask[where], truth[where]
     assert score.dice == pytest.approx(2 * (m & t).sum() / (m.sum() + t.sum()))
     with pytest.raises(UsageError, match="needs the slide's size"):

@@ -54,7 +54,7 @@ def test_it_learns_discs(stores, tmp_path):
     assert result.dice is not None
     assert result.dice > 0.8
     assert len(lines) == 2
-    net, spec = load_checkpoint(result.best)
+    _, spec = load_checkpoint(result.best)
     assert spec.scores["held_out_dice"] == pytest.approx(result.dice, abs=1e-6)
     assert spec.name == "discs"
     assert json.loads((tmp_path / "recipe.json").read_text())["spec"]["classes"] == ["disc"]
@@ -69,12 +69,21 @@ def test_it_learns_discs(stores, tmp_path):
 def test_two_stages_deep_supervision_a_classifier_and_accumulation_run_together(stores, tmp_path):
     data = recipe_data(stores, steps=4, epoch=2, accumulate=2, schedule="one-cycle")
     data["model"] |= {"has_classifier": True, "tile_multiple": 32}
-    data["network"] = {"name": "unet", "encoder": "tu-resnet10t", "decoder": [8, 8, 8, 8], "depth": 4, "deep": True, "classifier": True}
+    data["network"] = {
+        "name": "unet",
+        "encoder": "tu-resnet10t",
+        "decoder": [8, 8, 8, 8],
+        "depth": 4,
+        "deep": True,
+        "classifier": True,
+    }
     data["loss"] = [{"bce": 1.0}, {"start": 2, "lovasz": 1.0}]
     assert train_recipe(recipe_from(data, "test"), tmp_path, say=lambda line: None).steps == 4
 
 
-def test_a_loss_that_is_not_a_number_stops_with_one_line_and_keeps_the_checkpoint(stores, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_a_number_stops_with_one_line_and_keeps_the_checkpoint(
+    stores, tmp_path, monkeypatch
+):
     from wsiseg_train import losses
 
     def broken(logits, target, weight):

@@ -11,7 +11,14 @@ import pytest
 from wsiseg.errors import UsageError
 from wsiseg.geometry import Size
 from wsiseg.runs import Runs
-from wsiseg_train.labels import crosses_itself, instance_targets, read_share, share_of_mask, share_of_polygons, share_of_runs
+from wsiseg_train.labels import (
+    crosses_itself,
+    instance_targets,
+    read_share,
+    share_of_mask,
+    share_of_polygons,
+    share_of_runs,
+)
 
 SIZE = Size(90, 70)
 
@@ -26,7 +33,12 @@ def mask():
 
 def block_mean(mask, scale):
     h, w = -(-mask.shape[0] // scale), -(-mask.shape[1] // scale)
-    return np.array([[mask[y * scale : (y + 1) * scale, x * scale : (x + 1) * scale].mean() for x in range(w)] for y in range(h)])
+    return np.array(
+        [
+            [mask[y * scale : (y + 1) * scale, x * scale : (x + 1) * scale].mean() for x in range(w)]
+            for y in range(h)
+        ]
+    )
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4, 7])
@@ -51,7 +63,10 @@ def test_polygons_give_the_share_of_their_area():
 
 
 def test_a_hole_of_a_polygon_is_empty():
-    ring = [np.array([[0.0, 0], [60, 0], [60, 60], [0, 60]]), np.array([[20.0, 20], [40, 20], [40, 40], [20, 40]])]
+    ring = [
+        np.array([[0.0, 0], [60, 0], [60, 60], [0, 60]]),
+        np.array([[20.0, 20], [40, 20], [40, 40], [20, 40]]),
+    ]
     share = share_of_polygons([ring], SIZE, 2)
     assert share[15, 15] == 0
     assert share[5, 5] == 255
@@ -67,8 +82,21 @@ def test_every_kind_is_read_by_its_file(tmp_path, kind):
     elif kind == "png":
         cv2.imwrite(str(path), plane * 255)
     else:
-        ring = [[5, 10], [25, 10], [25, 30], [5, 30], [5, 10]]  # half the slide's coordinates: label_scale doubles them
-        path.write_text(json.dumps({"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}}]}))
+        ring = [
+            [5, 10],
+            [25, 10],
+            [25, 30],
+            [5, 30],
+            [5, 10],
+        ]  # half the slide's coordinates: label_scale doubles them
+        path.write_text(
+            json.dumps(
+                {
+                    "type": "FeatureCollection",
+                    "features": [{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}}],
+                }
+            )
+        )
     share = read_share(path, SIZE, 2, "slide", (2.0, 2.0) if kind == "geojson" else (1.0, 1.0))
     # a polygon's edge is drawn half covered at a quarter of a network pixel
     assert np.abs(share.astype(int) - share_of_mask(plane, 2)).max() <= (255 / 4 if kind == "geojson" else 1)
@@ -88,7 +116,10 @@ def test_what_does_not_fit_is_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "m.png"), np.zeros((9, 7), np.uint8))
     with pytest.raises(UsageError, match="7 x 9, the slide is 70 x 90"):
         read_share(tmp_path / "m.png", SIZE, 1, "slide")
-    bow = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]]}}
+    bow = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]]},
+    }
     (tmp_path / "p.geojson").write_text(json.dumps(bow))
     with pytest.raises(UsageError, match="feature 0 crosses itself"):
         read_share(tmp_path / "p.geojson", SIZE, 1, "slide")
@@ -101,7 +132,9 @@ def test_what_does_not_fit_is_refused(tmp_path):
 def test_a_star_crosses_itself_and_a_spiral_does_not():
     angle = np.arange(5) * 4 * np.pi / 5
     assert crosses_itself(np.stack([np.cos(angle), np.sin(angle)], 1))
-    assert not crosses_itself(np.array([[0.0, 0], [10, 0], [10, 10], [2, 10], [2, 5], [5, 5], [5, 7], [7, 7], [7, 2], [0, 2]]))
+    assert not crosses_itself(
+        np.array([[0.0, 0], [10, 0], [10, 10], [2, 10], [2, 5], [5, 5], [5, 7], [7, 7], [7, 2], [0, 2]])
+    )
 
 
 def test_cores_of_touching_objects_do_not_touch():

@@ -112,7 +112,9 @@ def test_a_missing_background_channel_is_what_the_others_leave():
     t[:, 0, :2] = 1
     whole = torch.cat([1 - t.sum(1, keepdim=True), t], 1)
     ones = torch.ones(1, 1, 4, 4)
-    assert float(LOSSES["cross-entropy"](z, t, ones)) == pytest.approx(float(LOSSES["cross-entropy"](z, whole, ones)))
+    assert float(LOSSES["cross-entropy"](z, t, ones)) == pytest.approx(
+        float(LOSSES["cross-entropy"](z, whole, ones))
+    )
 
 
 def test_a_sum_adds_its_terms(case):
@@ -125,7 +127,9 @@ def test_deep_supervision_enlarges_the_side_outputs(case):
     z, t, w = map(torch.from_numpy, case)
     side = torch.full((2, 2, 3, 4), 0.5, dtype=z.dtype)
     found = deep_loss(WeightedSum({"bce": 1.0}), [z, side], [0.25], t, w)
-    assert float(found) == pytest.approx(plain_bce(*case) + 0.25 * plain_bce(np.full(z.shape, 0.5), case[1], case[2]))
+    assert float(found) == pytest.approx(
+        plain_bce(*case) + 0.25 * plain_bce(np.full(z.shape, 0.5), case[1], case[2])
+    )
 
 
 def test_an_unknown_loss_lists_the_known_ones():

@@ -22,10 +22,32 @@ from wsiseg_train.networks import NETWORKS, build_network  # noqa: E402
 NARROW = {"encoder": "resnet18", "decoder": [16, 16, 8, 8, 8]}
 CASES = {
     "compact": ({"name": "compact-unet", "channels": [8, 8, 16, 16], "decoder": [16, 8, 8], "depth": 4}, 64),
-    "compact shuffle": ({"name": "compact-unet", "channels": [8, 8, 16, 16], "decoder": [16, 8, 8], "depth": 4, "shuffle": True}, 64),
+    "compact shuffle": (
+        {
+            "name": "compact-unet",
+            "channels": [8, 8, 16, 16],
+            "decoder": [16, 8, 8],
+            "depth": 4,
+            "shuffle": True,
+        },
+        64,
+    ),
     "plain": ({"name": "plain-unet", "width": 4, "depth": 3}, 64),
-    "scse fpa hypercolumns": ({"name": "unet", **NARROW, "attention": "scse", "bottleneck": "fpa", "hypercolumns": True, "deep": True}, 256),
-    "cbam gates centre": ({"name": "unet", **NARROW, "attention": "cbam", "gates": True, "bottleneck": "centre"}, 64),
+    "scse fpa hypercolumns": (
+        {
+            "name": "unet",
+            **NARROW,
+            "attention": "scse",
+            "bottleneck": "fpa",
+            "hypercolumns": True,
+            "deep": True,
+        },
+        256,
+    ),
+    "cbam gates centre": (
+        {"name": "unet", **NARROW, "attention": "cbam", "gates": True, "bottleneck": "centre"},
+        64,
+    ),
     "efficientnet": ({"name": "unet", "encoder": "efficientnet-b0", "decoder": [16, 16, 8, 8, 8]}, 64),
     "timm encoder": ({"name": "unet", "encoder": "tu-resnet10t", "depth": 4, "decoder": [16, 16, 8, 8]}, 64),
     "pranet": ({"name": "pranet", "encoder": "resnet18", "width": 8}, 64),
@@ -34,7 +56,16 @@ CASES = {
 
 
 def made(network, classes=("a", "b"), tile=64, **spec):
-    built = ModelSpec(name="m", classes=classes, thresholds=(0.5,) * len(classes), tile=tile, network=network, mean=(120.0,) * 3, std=(60.0,) * 3, **spec)
+    built = ModelSpec(
+        name="m",
+        classes=classes,
+        thresholds=(0.5,) * len(classes),
+        tile=tile,
+        network=network,
+        mean=(120.0,) * 3,
+        std=(60.0,) * 3,
+        **spec,
+    )
     torch.manual_seed(0)
     return build_network(network, output_channels(built)), built
 
@@ -68,7 +99,9 @@ def test_a_network_learns_and_its_graph_is_the_contract(case):
     assert mains(out).shape == (2, 2, tile, tile)
     sum(o.float().mean() for o in (out if isinstance(out, tuple) else (out,))).backward()
     missed = [n for n, p in net.named_parameters() if p.grad is None]
-    assert all("conv_head" in n or "_bn1" in n or ".bn2" in n for n in missed), missed  # EfficientNet's own classifier
+    assert all("conv_head" in n or "_bn1" in n or ".bn2" in n for n in missed), (
+        missed
+    )  # EfficientNet's own classifier
     assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
     data = export_onnx(net, spec)
     graph = onnx.load_from_string(data).graph
@@ -149,7 +182,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path, capsys):
         read_checkpoint(tmp_path / "absent.pt")
     state.pop("head.bias")
     save_checkpoint(tmp_path / "less.pt", spec, state)
-    with pytest.raises(ModelError, match="head.bias"):
+    with pytest.raises(ModelError, match=r"head\.bias"):
         load_checkpoint(tmp_path / "less.pt")
     with pytest.raises(ModelError, match="not finite"):
         save_checkpoint(tmp_path / "nan.pt", spec, {"w": torch.tensor([float("nan")])})
@@ -162,7 +195,7 @@ def test_unknown_names_list_the_known_ones():
         build_network({"name": "unett"}, 1)
     with pytest.raises(ModelError, match="cannot be built"):
         build_network({"name": "plain-unet", "widht": 3}, 1)
-    with pytest.raises(ModelError, match="encoder 'resnet19' is unknown"):
+    with pytest.raises(ModelError, match="resnet19"):
         build_network({"name": "unet", "encoder": "resnet19"}, 1)
     with pytest.raises(ModelError, match="scse"):
         build_network({"name": "unet", "attention": "sce"}, 1)

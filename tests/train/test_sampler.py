@@ -46,19 +46,26 @@ def test_windows_are_the_same_from_memory_and_from_disk(stores):
 
 @pytest.mark.parametrize("kind", ["objects", "density", "uniform"])
 def test_each_sampler_does_what_it_promises(parts, kind):
-    sampler = Sampler(parts, Mixture(**{"objects": 0, "density": 0, "uniform": 0, kind: 1.0}, offset=0.25), 64, seed=1)
+    sampler = Sampler(
+        parts, Mixture(**{"objects": 0, "density": 0, "uniform": 0, kind: 1.0}, offset=0.25), 64, seed=1
+    )
     places = [sampler.place(i) for i in range(1200)]
     assert {p.kind for p in places} == {kind}
     near = np.mean([min(np.hypot(p.y - y, p.x - x) for y, x in parts[p.part].centres) < 24 for p in places])
     if kind == "objects":
         assert near == 1.0
-        nearest = Counter((p.part, min(parts[p.part].centres, key=lambda c: np.hypot(p.y - c[0], p.x - c[1]))) for p in places)
+        nearest = Counter(
+            (p.part, min(parts[p.part].centres, key=lambda c: np.hypot(p.y - c[0], p.x - c[1])))
+            for p in places
+        )
         assert len(nearest) == sampler.objects == 27
     if kind == "density":
         density = [p.store.whole("density") for p in parts]
         dense = [d > np.median(d) for d in density]
         expected = np.mean([d[m].sum() / d.sum() for d, m in zip(density, dense, strict=True)])
-        inner = [p for p in places if 17 < p.y < 243 and 17 < p.x < 333]  # places at the rim were moved inwards
+        inner = [
+            p for p in places if 17 < p.y < 243 and 17 < p.x < 333
+        ]  # places at the rim were moved inwards
         found = np.mean([dense[p.part][int(p.y) // 16, int(p.x) // 16] for p in inner])
         assert expected > 0.55
         assert found > expected
@@ -104,7 +111,7 @@ def test_folds_by_slide_are_stratified_and_complete(stores):
     opened = open_stores([stores])
     held = [split_stores(opened, f, 3).held for f in range(3)]
     assert sorted(p.store.info.id for h in held for p in h) == ["a", "b", "c"]
-    with pytest.raises(UsageError, match="more|fewer|need at least"):
+    with pytest.raises(UsageError, match="need at least"):
         split_stores(opened, 0, 4, by="slide")
     with pytest.raises(UsageError, match="folds are 0 to 2"):
         split_stores(opened, 3, 3)
@@ -113,7 +120,13 @@ def test_folds_by_slide_are_stratified_and_complete(stores):
 def test_a_fold_without_objects_is_refused(tmp_path):
     zeros = np.zeros((1, 64, 64), np.uint8)
     info = StoreInfo(id="e", classes=("disc",), scale=1, mpp=None, size=(64, 64))
-    arrays = {"image": np.zeros((64, 64, 3), np.uint8), "target": zeros, "weight": zeros[0] + 255, "tissue": zeros[0], "density": np.ones((4, 4), np.float32)}
+    arrays = {
+        "image": np.zeros((64, 64, 3), np.uint8),
+        "target": zeros,
+        "weight": zeros[0] + 255,
+        "tissue": zeros[0],
+        "density": np.ones((4, 4), np.float32),
+    }
     write_store(tmp_path / "e.train.zarr", info, arrays)
     with pytest.raises(UsageError, match="no object on its training side"):
         split_stores(open_stores([tmp_path]), -1, 2)
@@ -133,7 +146,11 @@ def test_anatomy_sets_the_density(tmp_path):
     import json
 
     ring = [[0, 0], [256, 0], [256, 512], [0, 512], [0, 0]]
-    feature = {"type": "Feature", "properties": {"classification": {"name": "Cortex"}}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    feature = {
+        "type": "Feature",
+        "properties": {"classification": {"name": "Cortex"}},
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+    }
     path = tmp_path / "anatomy.json"
     path.write_text(json.dumps([feature]))
     plane = np.zeros((256, 256), np.uint8)

@@ -117,10 +117,19 @@ def draw_affine(rng: Rng, config: Augment) -> np.ndarray:
 def reach(matrix: np.ndarray, tile: int, config: Augment) -> int:
     """Half the edge of the square source window, in pixels, that a tile under `matrix` can touch."""
     half = (tile / 2 + 1) * float(np.abs(matrix).sum(axis=1).max())
-    return math.ceil(half + (2 * config.elastic_px * float(np.abs(matrix).max()) if config.elastic else 0)) + 2
+    return (
+        math.ceil(half + (2 * config.elastic_px * float(np.abs(matrix).max()) if config.elastic else 0)) + 2
+    )
 
 
-def warp(planes: list[np.ndarray], matrix: np.ndarray, centre: tuple[float, float], tile: int, rng: Rng, config: Augment) -> list[np.ndarray]:
+def warp(
+    planes: list[np.ndarray],
+    matrix: np.ndarray,
+    centre: tuple[float, float],
+    tile: int,
+    rng: Rng,
+    config: Augment,
+) -> list[np.ndarray]:
     """Every plane ([h, w] or [h, w, 3] uint8) seen through `matrix` around `centre` (y, x): a list of [tile, tile(, 3)].
 
     Colour planes are mirrored at the window's edge; other planes are 0 there, so that what was invented weighs nothing.
@@ -199,7 +208,14 @@ def recolour(image: np.ndarray, colour: np.ndarray) -> np.ndarray:
 
 def photometric(image: np.ndarray, rng: Rng, config: Augment) -> np.ndarray:
     """Colour, light and optics of one tile: uint8 [h, w, 3] in, uint8 out."""
-    if config.stain or config.stain_turn or config.hue or config.saturation or config.gamma or config.brightness:
+    if (
+        config.stain
+        or config.stain_turn
+        or config.hue
+        or config.saturation
+        or config.gamma
+        or config.brightness
+    ):
         image = recolour(image, draw_colour(rng, config))
     if config.contrast:
         factor = math.exp(rng.uniform(-config.contrast, config.contrast))
@@ -224,7 +240,9 @@ def _optics(image: np.ndarray, rng: Rng, config: Augment) -> np.ndarray:
     h, w = image.shape[:2]
     if config.coarse and rng.random() < config.coarse:
         factor = rng.uniform(*config.coarse_factor)
-        small = cv2.resize(image, (max(1, round(w / factor)), max(1, round(h / factor))), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(
+            image, (max(1, round(w / factor)), max(1, round(h / factor))), interpolation=cv2.INTER_AREA
+        )
         image = cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR)
     if config.blur and rng.random() < config.blur:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(*config.blur_sigma))

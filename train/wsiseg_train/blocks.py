@@ -11,7 +11,10 @@ from torch import Tensor, nn
 def conv(inputs: int, outputs: int, kernel: int = 3, dilation: int = 1, relu: bool = True) -> nn.Sequential:
     """Convolution of unchanged size, batch norm, ReLU."""
     pad = dilation * (kernel // 2)
-    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel, padding=pad, dilation=dilation, bias=False), nn.BatchNorm2d(outputs)]
+    layers: list[nn.Module] = [
+        nn.Conv2d(inputs, outputs, kernel, padding=pad, dilation=dilation, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
 
 
@@ -28,7 +31,9 @@ class SCSE(nn.Module):
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
         middle = max(1, channels // reduction)
-        self.channel = nn.Sequential(nn.Conv2d(channels, middle, 1), nn.ReLU(inplace=True), nn.Conv2d(middle, channels, 1))
+        self.channel = nn.Sequential(
+            nn.Conv2d(channels, middle, 1), nn.ReLU(inplace=True), nn.Conv2d(middle, channels, 1)
+        )
         self.spatial = nn.Conv2d(channels, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,12 +47,18 @@ class CBAM(nn.Module):
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
         middle = max(1, channels // reduction)
-        self.channel = nn.Sequential(nn.Conv2d(channels, middle, 1), nn.ReLU(inplace=True), nn.Conv2d(middle, channels, 1))
+        self.channel = nn.Sequential(
+            nn.Conv2d(channels, middle, 1), nn.ReLU(inplace=True), nn.Conv2d(middle, channels, 1)
+        )
         self.spatial = nn.Conv2d(2, 1, 7, padding=3)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x * torch.sigmoid(self.channel(x.mean((2, 3), keepdim=True)) + self.channel(x.amax((2, 3), keepdim=True)))
-        return x * torch.sigmoid(self.spatial(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)))
+        x = x * torch.sigmoid(
+            self.channel(x.mean((2, 3), keepdim=True)) + self.channel(x.amax((2, 3), keepdim=True))
+        )
+        return x * torch.sigmoid(
+            self.spatial(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1))
+        )
 
 
 class AttentionGate(nn.Module):

@@ -15,7 +15,9 @@ from wsiseg.model.spec import ModelSpec
 CHECKPOINT_FORMAT = "wsiseg-checkpoint-1"
 
 
-def save_checkpoint(path: str | os.PathLike[str], spec: ModelSpec, state: dict[str, torch.Tensor], *, half: bool = False) -> None:
+def save_checkpoint(
+    path: str | os.PathLike[str], spec: ModelSpec, state: dict[str, torch.Tensor], *, half: bool = False
+) -> None:
     """Write `ckpt.pt` under a temporary name, flush it, and rename it over `path`.
 
     Args:
@@ -29,7 +31,9 @@ def save_checkpoint(path: str | os.PathLike[str], spec: ModelSpec, state: dict[s
         tensor = value.detach().cpu().contiguous()
         if tensor.is_floating_point():
             if not bool(torch.isfinite(tensor).all()):
-                raise ModelError(f"{path}: weight {name!r} is not finite; the training diverged, lower the learning rate")
+                raise ModelError(
+                    f"{path}: weight {name!r} is not finite; the training diverged, lower the learning rate"
+                )
             if half and float(tensor.abs().max()) > 65504:
                 raise ModelError(f"{path}: weight {name!r} overflows float16; save it in float32")
             tensor = tensor.half() if half else tensor.float()
@@ -58,10 +62,14 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[ModelSpec, dict[str, 
         raise ModelError(f"{path}: no such checkpoint") from error
     except Exception as error:
         line = (str(error).strip().splitlines() or ["unreadable"])[0][:160]
-        raise ModelError(f"{path}: not a checkpoint of tensors and plain data ({type(error).__name__}: {line})") from error
+        raise ModelError(
+            f"{path}: not a checkpoint of tensors and plain data ({type(error).__name__}: {line})"
+        ) from error
     if not isinstance(data, dict) or data.get("format") != CHECKPOINT_FORMAT:
         found = data.get("format") if isinstance(data, dict) else type(data).__name__
-        raise ModelError(f"{path}: checkpoint format {found!r}, this wsiseg reads {CHECKPOINT_FORMAT!r}; make it with `wsiseg train`")
+        raise ModelError(
+            f"{path}: checkpoint format {found!r}, this wsiseg reads {CHECKPOINT_FORMAT!r}; make it with `wsiseg train`"
+        )
     spec = ModelSpec.from_dict(data.get("spec"), str(path))
     state = data.get("state_dict")
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):

@@ -47,16 +47,22 @@ class CompactUnet(nn.Module):
         if len(decoder) != depth - 1:
             raise ValueError(f"decoder has {len(decoder)} levels, depth {depth} needs {depth - 1}")
         extra: dict[str, Any] = {} if channels is None else {"channels": tuple(channels)}
-        self.encoder = timm.create_model(encoder, features_only=True, out_indices=tuple(range(depth)), pretrained=pretrained, **extra)
+        self.encoder = timm.create_model(
+            encoder, features_only=True, out_indices=tuple(range(depth)), pretrained=pretrained, **extra
+        )
         widths = self.encoder.feature_info.channels()
         blocks, previous = [], widths[-1]
         for skip, width in zip(widths[-2::-1], decoder, strict=True):
-            blocks.append(nn.Sequential(_conv(previous + skip, width), *[_conv(width, width) for _ in range(convs - 1)]))
+            blocks.append(
+                nn.Sequential(_conv(previous + skip, width), *[_conv(width, width) for _ in range(convs - 1)])
+            )
             previous = width
         self.blocks = nn.ModuleList(blocks)
         self.dropout = nn.Dropout2d(dropout)
         self.shuffle = shuffle
-        self.head = nn.Conv2d(previous, outputs * 4, 3, padding=1) if shuffle else nn.Conv2d(previous, outputs, 1)
+        self.head = (
+            nn.Conv2d(previous, outputs * 4, 3, padding=1) if shuffle else nn.Conv2d(previous, outputs, 1)
+        )
         nn.init.constant_(self.head.bias, -2.0)  # objects are rare: start from a low probability
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,4 +77,6 @@ class CompactUnet(nn.Module):
 
 
 def _conv(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )

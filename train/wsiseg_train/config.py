@@ -35,7 +35,7 @@ class DataConfig:
     fold: int = 0
     folds: int = 4
     split: str = "auto"
-    mixture: Mixture = Mixture()
+    mixture: Mixture = field(default_factory=Mixture)
     workers: int = 1
     memory: int = 4 << 30
 
@@ -193,7 +193,13 @@ def _check(recipe: Recipe) -> None:
 
     check(train.schedule in SCHEDULES, unknown_name("schedule", train.schedule, SCHEDULES))
     check(train.precision in PRECISIONS, unknown_name("precision", train.precision, PRECISIONS))
-    check(min(train.steps, train.epoch, train.batch, train.accumulate) >= 1, "steps, epoch, batch and accumulate must be at least 1")
+    check(
+        min(train.steps, train.epoch, train.batch, train.accumulate) >= 1,
+        "steps, epoch, batch and accumulate must be at least 1",
+    )
     check(train.lr > 0 and train.weight_decay >= 0, "lr must be positive and weight_decay not negative")
     check(0 <= train.ema < 1, f"ema {train.ema} must be in [0, 1)")
-    check(data.tile % recipe.spec.tile_multiple == 0, f"training tile {data.tile} is not a multiple of {recipe.spec.tile_multiple}")
+    check(
+        data.tile % recipe.spec.tile_multiple == 0,
+        f"training tile {data.tile} is not a multiple of {recipe.spec.tile_multiple}",
+    )

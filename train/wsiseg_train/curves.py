@@ -8,14 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def plot_lines(path: Path, lines: dict[str, tuple[Sequence[float], Sequence[float]]], x: str, log_x: bool = False) -> bool:
+def plot_lines(
+    path: Path, lines: dict[str, tuple[Sequence[float], Sequence[float]]], x: str, log_x: bool = False
+) -> bool:
     """One panel per line (name -> xs, ys), one above the other; False where matplotlib is missing or there is no line."""
     if not lines or importlib.util.find_spec("matplotlib") is None:
         return False
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 2.2 * len(lines)), layout="constrained")
-    for axis, (name, (xs, ys)) in zip(figure.subplots(len(lines), 1, squeeze=False)[:, 0], lines.items(), strict=True):
+    for axis, (name, (xs, ys)) in zip(
+        figure.subplots(len(lines), 1, squeeze=False)[:, 0], lines.items(), strict=True
+    ):
         axis.plot(xs, ys)
         axis.set_ylabel(name)
         axis.grid(alpha=0.3)

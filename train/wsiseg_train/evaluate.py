@@ -55,7 +55,9 @@ def read_rows(path: str | os.PathLike[str]) -> dict[str, list[str]]:
             lines = csv.reader(file)
             header = next(lines, [])
             if len(header) < 2 or header[0].lower() not in ("id", "imageid"):
-                raise UsageError(f"{path}: the header must be id,predicted (or ImageId,EncodedPixels), not {','.join(header)[:60]!r}")
+                raise UsageError(
+                    f"{path}: the header must be id,predicted (or ImageId,EncodedPixels), not {','.join(header)[:60]!r}"
+                )
             for line in lines:
                 if line:
                     rows[line[0]].append(line[1] if len(line) > 1 else "")
@@ -138,7 +140,9 @@ def score_masks(
     """
     rows = read_rows(predicted)
     if (within is not None or columns is not None) and size is None:
-        raise UsageError("scoring inside a region needs the slide's size; give --size WIDTHxHEIGHT or --slide")
+        raise UsageError(
+            "scoring inside a region needs the slide's size; give --size WIDTHxHEIGHT or --slide"
+        )
     table = read_rows(truth) if Path(truth).suffix.lower() == ".csv" else None
     region = coverage_runs(within, size) if within is not None and size is not None else None
     scores = []
@@ -146,7 +150,9 @@ def score_masks(
         mask = _runs(texts[0], size, f"{predicted}: {name}")
         if table is not None and name not in table:
             raise UsageError(f"{truth}: no row for {name}")
-        right = _truth(truth, name, size) if table is None else _runs(table[name][0], size, f"{truth}: {name}")
+        right = (
+            _truth(truth, name, size) if table is None else _runs(table[name][0], size, f"{truth}: {name}")
+        )
         if columns is not None:
             mask, right = (r.columns(int(columns[0]), int(columns[1])) for r in (mask, right))
         if region is not None:
@@ -158,7 +164,9 @@ def score_masks(
 def _score(name: str, mask: Runs, right: Runs) -> MaskScore:
     both, a, b = mask.overlap(right), mask.area, right.area
     union = a + b - both
-    return MaskScore(name, mask.dice(right), both / union if union else 1.0, both / a if a else 1.0, both / b if b else 1.0)
+    return MaskScore(
+        name, mask.dice(right), both / union if union else 1.0, both / a if a else 1.0, both / b if b else 1.0
+    )
 
 
 def score_instances(predicted: str | os.PathLike[str], truth: str | os.PathLike[str]) -> list[InstanceScore]:
@@ -188,7 +196,14 @@ def instance_score(name: str, found: np.ndarray, true: np.ndarray) -> InstanceSc
     table = iou_table(found, true)
     total = int((found > 0).sum()) + int((true > 0).sum())
     both = int(((found > 0) & (true > 0)).sum())
-    return InstanceScore(name, average_precision(table), object_f1(table), table.shape[0], table.shape[1], 2 * both / total if total else 1.0)
+    return InstanceScore(
+        name,
+        average_precision(table),
+        object_f1(table),
+        table.shape[0],
+        table.shape[1],
+        2 * both / total if total else 1.0,
+    )
 
 
 def extent(texts: Sequence[str]) -> int:

@@ -80,7 +80,9 @@ def export_onnx(
     model = _export(GraphModel(net, spec).eval(), spec, tile)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
-    for node in model.graph.node:  # the exporter leaves Python stack traces, with paths of this machine, on every node
+    for node in (
+        model.graph.node
+    ):  # the exporter leaves Python stack traces, with paths of this machine, on every node
         del node.metadata_props[:]
         node.doc_string = ""
     for value in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
@@ -120,7 +122,9 @@ def _trace(graph: GraphModel, tile: int, dynamic: bool) -> onnx.ModelProto:
             )  # fmt: skip
     except Exception as error:
         line = (str(error).strip().splitlines() or ["no reason given"])[0][:200]
-        raise ModelError(f"network {graph.spec.network.get('name')!r} cannot be exported to ONNX ({type(error).__name__}: {line})") from error
+        raise ModelError(
+            f"network {graph.spec.network.get('name')!r} cannot be exported to ONNX ({type(error).__name__}: {line})"
+        ) from error
     assert program is not None
     model = program.model_proto
     _name_dimensions(model, dynamic)

@@ -19,7 +19,9 @@ from wsiseg_train.predict import normalise
 from wsiseg_train.store import open_stores
 
 
-def find_lr(recipe: Recipe, out: str | os.PathLike[str], low: float = 1e-6, high: float = 0.3, steps: int = 80) -> float:
+def find_lr(
+    recipe: Recipe, out: str | os.PathLike[str], low: float = 1e-6, high: float = 0.3, steps: int = 80
+) -> float:
     """Write lr.csv and lr.png into `out` and return the suggested rate: where the smoothed loss falls fastest.
 
     Stops when the loss is four times its best.
@@ -27,7 +29,12 @@ def find_lr(recipe: Recipe, out: str | os.PathLike[str], low: float = 1e-6, high
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.train.seed)
-    split = split_stores(open_stores(store_paths(recipe), recipe.data.memory), recipe.data.fold, recipe.data.folds, recipe.data.split)
+    split = split_stores(
+        open_stores(store_paths(recipe), recipe.data.memory),
+        recipe.data.fold,
+        recipe.data.folds,
+        recipe.data.split,
+    )
     module = SegmentationModule(recipe, split)
     net, loss = module.net.train(), WeightedSum(recipe.losses[0].terms)
     optimizer = torch.optim.AdamW(net.parameters(), lr=low, weight_decay=recipe.train.weight_decay)
@@ -36,12 +43,16 @@ def find_lr(recipe: Recipe, out: str | os.PathLike[str], low: float = 1e-6, high
         rate = low * (high / low) ** (step / (steps - 1))
         optimizer.param_groups[0]["lr"] = rate
         tiles = [module.maker.make(step * recipe.train.batch + i) for i in range(recipe.train.batch)]
-        image, target, weight = (torch.from_numpy(np.stack([getattr(t, n) for t in tiles])) for n in ("image", "target", "weight"))
+        image, target, weight = (
+            torch.from_numpy(np.stack([getattr(t, n) for t in tiles])) for n in ("image", "target", "weight")
+        )
         output = net(normalise(image, recipe.spec))
         if recipe.spec.has_classifier:
             output = output[0]
         outputs = list(output) if isinstance(output, tuple) else [output]
-        value = deep_loss(loss, outputs, recipe.train.deep, target.float() / 255, weight.float()[:, None] / 255)
+        value = deep_loss(
+            loss, outputs, recipe.train.deep, target.float() / 255, weight.float()[:, None] / 255
+        )
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()

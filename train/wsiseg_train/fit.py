@@ -61,11 +61,20 @@ class Keeper(Callback):
         metrics = {k: round(float(v), 6) for k, v in trainer.callback_metrics.items()}
         metrics["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         _add_row(self.out / "curves.csv", {"step": trainer.global_step, **metrics})
-        self.say("step {} of {}: {}".format(trainer.global_step, self.recipe.train.steps, ", ".join(f"{k} {v:.4g}" for k, v in metrics.items())))
+        self.say(
+            "step {} of {}: {}".format(
+                trainer.global_step,
+                self.recipe.train.steps,
+                ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()),
+            )
+        )
         assert isinstance(module, SegmentationModule)
         state = averaged_state(trainer, module)
         dice = metrics.get("dice")
-        spec = replace(self.recipe.spec, scores={**self.recipe.spec.scores, **({"held_out_dice": dice} if dice is not None else {})})
+        spec = replace(
+            self.recipe.spec,
+            scores={**self.recipe.spec.scores, **({"held_out_dice": dice} if dice is not None else {})},
+        )
         save_checkpoint(self.out / "last.pt", spec, state)
         if dice is None or dice > self.best:
             self.best = self.best if dice is None else dice
@@ -80,11 +89,22 @@ def averaged_state(trainer: L.Trainer, module: SegmentationModule) -> dict[str, 
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         averaged = getattr(callback, "_average_model", None)
         if averaged is not None:
-            return {k.removeprefix("net."): v for k, v in averaged.module.state_dict().items() if k.startswith("net.")}
+            return {
+                k.removeprefix("net."): v
+                for k, v in averaged.module.state_dict().items()
+                if k.startswith("net.")
+            }
     return dict(module.net.state_dict())
 
 
-def train_recipe(recipe: Recipe, out: str | os.PathLike[str], *, resume: bool = False, say: Any = print, stores: Sequence[TrainingStore] | None = None) -> TrainResult:
+def train_recipe(
+    recipe: Recipe,
+    out: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    say: Any = print,
+    stores: Sequence[TrainingStore] | None = None,
+) -> TrainResult:
     """Train a recipe into the folder `out`.
 
     Args:
@@ -106,7 +126,9 @@ def train_recipe(recipe: Recipe, out: str | os.PathLike[str], *, resume: bool = 
         stores = open_stores(store_paths(recipe), recipe.data.memory)
     planes = stores[0].info.classes
     if planes != recipe.spec.classes:
-        raise UsageError(f"{recipe.where}: the model's classes {'/'.join(recipe.spec.classes)} are not the stores' {'/'.join(planes)}")
+        raise UsageError(
+            f"{recipe.where}: the model's classes {'/'.join(recipe.spec.classes)} are not the stores' {'/'.join(planes)}"
+        )
     split = split_stores(stores, recipe.data.fold, recipe.data.folds, recipe.data.split)
     module = SegmentationModule(recipe, split)
     if recipe.weights:
@@ -123,7 +145,9 @@ def train_recipe(recipe: Recipe, out: str | os.PathLike[str], *, resume: bool = 
     if not resume:
         for name in (RESUME, "curves.csv", "best.pt", "last.pt"):
             (folder / name).unlink(missing_ok=True)
-    (folder / "recipe.json").write_text(json.dumps(plain_recipe(recipe), indent=1, sort_keys=True), encoding="utf-8")
+    (folder / "recipe.json").write_text(
+        json.dumps(plain_recipe(recipe), indent=1, sort_keys=True), encoding="utf-8"
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # hints about srun, workers, devices
         warnings.filterwarnings("ignore", module="torch")
@@ -133,7 +157,9 @@ def train_recipe(recipe: Recipe, out: str | os.PathLike[str], *, resume: bool = 
             logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1, use_distributed_sampler=False, default_root_dir=folder, deterministic=True,
         )  # fmt: skip
-        trainer.fit(module, ckpt_path=os.fspath(point) if resume and point.exists() else None, weights_only=False)
+        trainer.fit(
+            module, ckpt_path=os.fspath(point) if resume and point.exists() else None, weights_only=False
+        )
     plot_curves(folder / "curves.csv", folder / "curves.png")
     dice = keeper.best if split.held else None
     return TrainResult(folder / "best.pt", folder / "last.pt", dice, trainer.global_step)
@@ -145,7 +171,12 @@ def cross_validate(recipe: Recipe, out: str | os.PathLike[str], say: Any = print
     table = []
     for fold in range(recipe.data.folds):
         part = replace(recipe, data=replace(recipe.data, fold=fold))
-        result = train_recipe(part, Path(out) / f"fold-{fold}", say=lambda line, fold=fold: say(f"fold {fold}: {line}"), stores=stores)
+        result = train_recipe(
+            part,
+            Path(out) / f"fold-{fold}",
+            say=lambda line, fold=fold: say(f"fold {fold}: {line}"),
+            stores=stores,
+        )
         table.append((fold, float(result.dice or 0.0)))
     with open(Path(out) / "folds.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("fold", "dice"), *table])
@@ -163,7 +194,9 @@ def store_paths(recipe: Recipe) -> list[Path]:
         places = [Path(text), Path(recipe.where).parent / text]
         found = next((p for p in places if p.exists()), None)
         if found is None:
-            raise UsageError(f"{recipe.where}: no training stores at {text}; make them with `wsiseg prepare`, or --set data.stores=PATH")
+            raise UsageError(
+                f"{recipe.where}: no training stores at {text}; make them with `wsiseg prepare`, or --set data.stores=PATH"
+            )
         paths.append(found)
     return paths
 
@@ -177,7 +210,14 @@ def plain_recipe(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain data, for the record."""
     from dataclasses import asdict
 
-    data = asdict(replace(recipe, spec=ModelSpec(name=recipe.spec.name, classes=recipe.spec.classes, thresholds=recipe.spec.thresholds)))
+    data = asdict(
+        replace(
+            recipe,
+            spec=ModelSpec(
+                name=recipe.spec.name, classes=recipe.spec.classes, thresholds=recipe.spec.thresholds
+            ),
+        )
+    )
     data["spec"] = recipe.spec.to_dict()
     return data
 
@@ -196,5 +236,10 @@ def _add_row(path: Path, row: dict[str, Any]) -> None:
 
 
 def _quiet() -> None:
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+    for name in (
+        "lightning",
+        "lightning.pytorch",
+        "lightning.fabric",
+        "lightning.pytorch.utilities.rank_zero",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)

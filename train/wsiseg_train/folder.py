@@ -25,7 +25,9 @@ def write_tiles(stores: Sequence[str | os.PathLike[str]], out: str | os.PathLike
         UsageError: nothing was left.
     """
     if tile < 8 or stride < 1:
-        raise UsageError(f"tiles of {tile} every {stride} pixels cannot be cut; the tile must be at least 8, the stride 1")
+        raise UsageError(
+            f"tiles of {tile} every {stride} pixels cannot be cut; the tile must be at least 8, the stride 1"
+        )
     folder = Path(out)
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -44,9 +46,21 @@ def write_tiles(stores: Sequence[str | os.PathLike[str]], out: str | os.PathLike
                     name = f"{part.store.info.id}_{y}_{x}.png"
                     cv2.imwrite(str(folder / "images" / name), part.store.window("image", *box)[..., ::-1])
                     cv2.imwrite(str(folder / "masks" / name), mask)
-                    rows.append((name, part.store.info.id, y, x, fold, round(tissue, 4), round(float((mask > 0).mean()), 4)))
+                    rows.append(
+                        (
+                            name,
+                            part.store.info.id,
+                            y,
+                            x,
+                            fold,
+                            round(tissue, 4),
+                            round(float((mask > 0).mean()), 4),
+                        )
+                    )
     if not rows:
-        raise UsageError(f"no tile of {tile} pixels has {min_tissue:.0%} tissue inside one fold; give a smaller --tile or --min-tissue")
+        raise UsageError(
+            f"no tile of {tile} pixels has {min_tissue:.0%} tissue inside one fold; give a smaller --tile or --min-tissue"
+        )
     with open(folder / "tiles.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("file", "slide", "y", "x", "fold", "tissue", "object"), *rows])
     return len(rows)

@@ -39,7 +39,9 @@ class Split:
     held: tuple[Part, ...]
 
 
-def split_stores(stores: Sequence[TrainingStore], fold: int, folds: int, by: str = "auto", seed: int = 0) -> Split:
+def split_stores(
+    stores: Sequence[TrainingStore], fold: int, folds: int, by: str = "auto", seed: int = 0
+) -> Split:
     """Fold `fold` of `folds`; fold -1 trains on everything and holds nothing out.
 
     Args:
@@ -55,14 +57,24 @@ def split_stores(stores: Sequence[TrainingStore], fold: int, folds: int, by: str
     if fold == -1:
         return _checked(Split(whole, ()), fold)
     if not 0 <= fold < folds:
-        raise UsageError(f"fold {fold} of {folds} does not exist; folds are 0 to {folds - 1}, and -1 trains on everything")
+        raise UsageError(
+            f"fold {fold} of {folds} does not exist; folds are 0 to {folds - 1}, and -1 trains on everything"
+        )
     if by == "auto":
         by = "slide" if len(stores) >= folds else "region"
     if by == "slide" and len(stores) < folds:
-        raise UsageError(f"{folds} folds by slide need at least as many slides, there are {len(stores)}; use fewer, or folds by region")
+        raise UsageError(
+            f"{folds} folds by slide need at least as many slides, there are {len(stores)}; use fewer, or folds by region"
+        )
     if by == "slide":
         held_ids = _stratified(stores, fold, folds, seed)
-        return _checked(Split(tuple(p for i, p in enumerate(whole) if i not in held_ids), tuple(p for i, p in enumerate(whole) if i in held_ids)), fold)
+        return _checked(
+            Split(
+                tuple(p for i, p in enumerate(whole) if i not in held_ids),
+                tuple(p for i, p in enumerate(whole) if i in held_ids),
+            ),
+            fold,
+        )
     train: list[Part] = []
     held: list[Part] = []
     for store in stores:
@@ -94,5 +106,7 @@ def _stratified(stores: Sequence[TrainingStore], fold: int, folds: int, seed: in
 def _checked(split: Split, fold: int) -> Split:
     for side, parts in (("training", split.train), ("held-out", split.held)):
         if (parts or side == "training") and not any(part.centres for part in parts):
-            raise UsageError(f"fold {fold} has no object on its {side} side; use fewer folds, or folds by slide")
+            raise UsageError(
+                f"fold {fold} has no object on its {side} side; use fewer folds, or folds by slide"
+            )
     return split

@@ -59,7 +59,9 @@ def share_of_mask(mask: np.ndarray, scale: int) -> np.ndarray:
     down, right = -h % scale, -w % scale
     if down or right:
         plane = cv2.copyMakeBorder(plane, 0, down, 0, right, cv2.BORDER_REPLICATE)
-    return np.asarray(cv2.resize(plane, (plane.shape[1] // scale, plane.shape[0] // scale), interpolation=cv2.INTER_AREA))
+    return np.asarray(
+        cv2.resize(plane, (plane.shape[1] // scale, plane.shape[0] // scale), interpolation=cv2.INTER_AREA)
+    )
 
 
 def share_of_runs(runs: Runs, scale: int, strip: int = 256) -> np.ndarray:
@@ -79,14 +81,18 @@ def _csv_row(path: str | os.PathLike[str], slide_id: str) -> str:
         rows = csv.reader(file)
         header = next(rows, [])
         if len(header) < 2 or header[0] != "id" or header[1] not in ("predicted", "encoding", "rle"):
-            raise UsageError(f"{path}: the header must be id,encoding or id,predicted, not {','.join(header)[:60]!r}")
+            raise UsageError(
+                f"{path}: the header must be id,encoding or id,predicted, not {','.join(header)[:60]!r}"
+            )
         for row in rows:
             if row and row[0] == slide_id:
                 return row[1] if len(row) > 1 else ""
     raise UsageError(f"{path}: no row for slide {slide_id!r}")
 
 
-def read_polygons(path: str | os.PathLike[str], label_scale: tuple[float, float] = (1.0, 1.0), mend: bool = False) -> list[list[np.ndarray]]:
+def read_polygons(
+    path: str | os.PathLike[str], label_scale: tuple[float, float] = (1.0, 1.0), mend: bool = False
+) -> list[list[np.ndarray]]:
     """Polygons of a GeoJSON file: one list of rings per object, each float64 [n, 2] (x, y) in slide pixels.
 
     Raises:
@@ -114,7 +120,9 @@ def read_named_polygons(path: str | os.PathLike[str], label_scale: tuple[float, 
         for part in parts:
             rings = [np.asarray(ring, np.float64)[:, :2] * label_scale for ring in part if len(ring) >= 3]
             if not mend and any(crosses_itself(ring) for ring in rings):
-                raise UsageError(f"{path}: the polygon of feature {number} crosses itself; repair it, or give --mend-polygons")
+                raise UsageError(
+                    f"{path}: the polygon of feature {number} crosses itself; repair it, or give --mend-polygons"
+                )
             if rings:
                 found.append((name, rings))
     return found
@@ -123,7 +131,9 @@ def read_named_polygons(path: str | os.PathLike[str], label_scale: tuple[float, 
 def _class_name(feature: dict[str, Any]) -> str:
     properties = feature.get("properties") or {}
     named = properties.get("classification") or {}
-    return str(named.get("name") if isinstance(named, dict) and "name" in named else properties.get("name", ""))
+    return str(
+        named.get("name") if isinstance(named, dict) and "name" in named else properties.get("name", "")
+    )
 
 
 def crosses_itself(ring: np.ndarray) -> bool:
@@ -135,7 +145,10 @@ def crosses_itself(ring: np.ndarray) -> bool:
     a, b = points, np.roll(points, -1, axis=0)
 
     def side(p: np.ndarray, q: np.ndarray, r: np.ndarray) -> np.ndarray:
-        return np.sign((q[..., 0] - p[..., 0]) * (r[..., 1] - p[..., 1]) - (q[..., 1] - p[..., 1]) * (r[..., 0] - p[..., 0]))
+        return np.sign(
+            (q[..., 0] - p[..., 0]) * (r[..., 1] - p[..., 1])
+            - (q[..., 1] - p[..., 1]) * (r[..., 0] - p[..., 0])
+        )
 
     for i in range(n - 2):
         js = np.arange(i + 2, n if i else n - 1)
@@ -215,4 +228,6 @@ def each_object(labels: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
     values, ys, xs = values[order], ys[order], xs[order]
     cuts = np.flatnonzero(np.diff(values)) + 1
     firsts = np.concatenate([[0], cuts])
-    return [(int(values[f]), y, x) for f, y, x in zip(firsts, np.split(ys, cuts), np.split(xs, cuts), strict=True)]
+    return [
+        (int(values[f]), y, x) for f, y, x in zip(firsts, np.split(ys, cuts), np.split(xs, cuts), strict=True)
+    ]

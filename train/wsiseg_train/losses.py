@@ -44,7 +44,9 @@ def _probabilities(logits: Tensor, target: Tensor) -> Tensor:
     return torch.sigmoid(logits) if logits.shape[1] == target.shape[1] else torch.softmax(logits, 1)[:, 1:]
 
 
-def tversky(logits: Tensor, target: Tensor, weight: Tensor, alpha: float = 0.5, beta: float = 0.5, gamma: float = 1.0) -> Tensor:
+def tversky(
+    logits: Tensor, target: Tensor, weight: Tensor, alpha: float = 0.5, beta: float = 0.5, gamma: float = 1.0
+) -> Tensor:
     """1 - TP / (TP + alpha FP + beta FN), to the power gamma (Salehi 2017; focal: Abraham 2018)."""
     p = _probabilities(logits, target)
     axes = (0, 2, 3)
@@ -118,7 +120,9 @@ class WeightedSum:
         return total
 
 
-def deep_loss(loss: Loss, outputs: Sequence[Tensor], shares: Sequence[float], target: Tensor, weight: Tensor) -> Tensor:
+def deep_loss(
+    loss: Loss, outputs: Sequence[Tensor], shares: Sequence[float], target: Tensor, weight: Tensor
+) -> Tensor:
     """The loss of the main output plus `shares` of the auxiliary ones, each enlarged to the target."""
     total = loss(outputs[0], target, weight)
     for share, side in zip(shares, outputs[1:], strict=False):

@@ -49,8 +49,12 @@ class SegmentationModule(L.LightningModule):
     def __init__(self, recipe: Recipe, split: Split) -> None:
         super().__init__()
         self.recipe, self.split = recipe, split
-        self.net: nn.Module = build_network(recipe.spec.network, outputs_of(recipe)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.maker = TileMaker(split.train, recipe.data.mixture, recipe.augment, recipe.data.tile, recipe.train.seed)
+        self.net: nn.Module = build_network(recipe.spec.network, outputs_of(recipe)).to(
+            memory_format=torch.channels_last
+        )  # type: ignore[call-overload]
+        self.maker = TileMaker(
+            split.train, recipe.data.mixture, recipe.augment, recipe.data.tile, recipe.train.seed
+        )
         self._losses = {stage.start: WeightedSum(stage.terms) for stage in recipe.losses}
 
     # -- data
@@ -58,10 +62,15 @@ class SegmentationModule(L.LightningModule):
     def train_dataloader(self) -> DataLoader[Any]:
         config = self.recipe.train
         per_epoch = config.epoch * config.accumulate * config.batch
-        first = self.trainer.current_epoch * per_epoch * self.trainer.world_size + self.trainer.global_rank * per_epoch
+        first = (
+            self.trainer.current_epoch * per_epoch * self.trainer.world_size
+            + self.trainer.global_rank * per_epoch
+        )
         workers = self.recipe.data.workers
         extra = {"prefetch_factor": 6} if workers else {}
-        return DataLoader(TileSet(self.maker, first, per_epoch), batch_size=config.batch, num_workers=workers, **extra)
+        return DataLoader(
+            TileSet(self.maker, first, per_epoch), batch_size=config.batch, num_workers=workers, **extra
+        )
 
     # -- steps
 
@@ -81,7 +90,9 @@ class SegmentationModule(L.LightningModule):
             loss = loss + self.recipe.train.classifier * head
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise UsageError(f"the loss became {value} at step {self.global_step}; lower train.lr, or use precision fp32; the last checkpoint is whole")
+            raise UsageError(
+                f"the loss became {value} at step {self.global_step}; lower train.lr, or use precision fp32; the last checkpoint is whole"
+            )
         self.log("loss", value, prog_bar=True)
         return loss
 
@@ -93,7 +104,9 @@ class SegmentationModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         if self.split.held and not self.trainer.sanity_checking:
-            for name, dice in zip(self.recipe.spec.classes, held_dice(self.net, self.split.held, self.recipe), strict=True):
+            for name, dice in zip(
+                self.recipe.spec.classes, held_dice(self.net, self.split.held, self.recipe), strict=True
+            ):
                 self.log(f"dice_{name}", dice)
                 if name == self.recipe.spec.classes[0]:
                     self.log("dice", dice, prog_bar=True)
@@ -104,18 +117,32 @@ class SegmentationModule(L.LightningModule):
         config = self.recipe.train
         optimizer = torch.optim.AdamW(self.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         if config.schedule == "plateau":
-            schedule: Any = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.5, patience=3)
+            schedule: Any = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimizer, mode="max", factor=0.5, patience=3
+            )
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "dice"}}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule_of(optimizer, config), "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule_of(optimizer, config), "interval": "step"},
+        }
 
 
 def schedule_of(optimizer: torch.optim.Optimizer, config: Any) -> torch.optim.lr_scheduler.LRScheduler:
     """The learning rate by step (each schedule but "plateau" is a function of the step)."""
     schedules = torch.optim.lr_scheduler
     if config.schedule == "one-cycle":
-        return schedules.OneCycleLR(optimizer, config.lr, total_steps=config.steps + 1, pct_start=0.1, final_div_factor=50, cycle_momentum=False)
+        return schedules.OneCycleLR(
+            optimizer,
+            config.lr,
+            total_steps=config.steps + 1,
+            pct_start=0.1,
+            final_div_factor=50,
+            cycle_momentum=False,
+        )
     if config.schedule == "cosine-restarts":
-        return schedules.CosineAnnealingWarmRestarts(optimizer, T_0=config.period * config.epoch, T_mult=config.period_factor)
+        return schedules.CosineAnnealingWarmRestarts(
+            optimizer, T_0=config.period * config.epoch, T_mult=config.period_factor
+        )
 
     def factor(step: int) -> float:
         rise = min(1.0, (step + 1) / max(1, config.warmup))

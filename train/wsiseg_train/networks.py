@@ -41,7 +41,9 @@ def _smp(outputs: int, arch: str = "FPN", encoder: str = "resnet34", **arguments
     if arch.lower() not in smp.MODEL_ARCHITECTURES_MAPPING:
         raise ModelError(unknown_name("smp architecture", arch, sorted(smp.MODEL_ARCHITECTURES_MAPPING)))
     weights = arguments.pop("weights", "none")
-    return smp.create_model(arch, encoder, encoder_weights=None if weights == "none" else weights, classes=outputs, **arguments)
+    return smp.create_model(
+        arch, encoder, encoder_weights=None if weights == "none" else weights, classes=outputs, **arguments
+    )
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {

@@ -17,7 +17,9 @@ class PraNet(nn.Module):
         width: channels of the receptive field blocks.
     """
 
-    def __init__(self, outputs: int = 1, encoder: str = "resnet50", weights: str = "none", width: int = 32) -> None:
+    def __init__(
+        self, outputs: int = 1, encoder: str = "resnet50", weights: str = "none", width: int = 32
+    ) -> None:
         super().__init__()
         self.encoder = make_encoder(encoder, 5, weights)
         c2, c3, c4 = list(self.encoder.out_channels)[-3:]
@@ -28,7 +30,11 @@ class PraNet(nn.Module):
         self.up34 = conv(2 * width, 2 * width, relu=False)
         self.coarse = nn.Sequential(conv(3 * width, 3 * width, relu=False), nn.Conv2d(3 * width, outputs, 1))
         self.reverse = nn.ModuleList(
-            nn.Sequential(conv(c, middle, 1), *[conv(middle, middle, kernel) for _ in range(count)], nn.Conv2d(middle, outputs, 3, padding=1))
+            nn.Sequential(
+                conv(c, middle, 1),
+                *[conv(middle, middle, kernel) for _ in range(count)],
+                nn.Conv2d(middle, outputs, 3, padding=1),
+            )
             for c, middle, kernel, count in ((c4, 256, 5, 3), (c3, 64, 3, 2), (c2, 64, 3, 2))
         )
 
@@ -39,7 +45,11 @@ class PraNet(nn.Module):
         f2, f3, f4 = self.encoder(x)[-3:]
         r2, r3, r4 = (rfb(f) for rfb, f in zip(self.rfb, (f2, f3, f4), strict=True))
         d3 = self.up4(enlarge(r4, smooth=True)) * r3
-        d2 = self.up43(enlarge(enlarge(r4, smooth=True), smooth=True)) * self.up3(enlarge(r3, smooth=True)) * r2
+        d2 = (
+            self.up43(enlarge(enlarge(r4, smooth=True), smooth=True))
+            * self.up3(enlarge(r3, smooth=True))
+            * r2
+        )
         j3 = self.join3(torch.cat([d3, enlarge(r4, smooth=True)], 1))
         j2 = self.join2(torch.cat([d2, self.up34(enlarge(j3, smooth=True))], 1))
         coarse = self.coarse(j2)  # at 1/8

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import nn
-from wsiseg_kernels import reference
 
 from wsiseg.model.spec import ModelSpec
+from wsiseg_kernels import reference
 from wsiseg_train.augment import recolour
 from wsiseg_train.folds import Part
 from wsiseg_train.metrics import Counts
@@ -37,7 +37,15 @@ def logits_of(output: object) -> torch.Tensor:
 
 
 @torch.no_grad()
-def predict_grid(net: nn.Module, image: np.ndarray, spec: ModelSpec, *, tile: int | None = None, batch: int = 4, bf16: bool = True) -> np.ndarray:
+def predict_grid(
+    net: nn.Module,
+    image: np.ndarray,
+    spec: ModelSpec,
+    *,
+    tile: int | None = None,
+    batch: int = 4,
+    bf16: bool = True,
+) -> np.ndarray:
     """float32 [C, h, w] probabilities of an image uint8 [h, w, 3] on the network grid, blended like the processor's.
 
     Args:
@@ -51,10 +59,17 @@ def predict_grid(net: nn.Module, image: np.ndarray, spec: ModelSpec, *, tile: in
     stride = max(1, round(edge * (1 - spec.overlap)))
     weights = reference.gaussian_weights(edge)
     kernel = np.outer(weights, weights).astype(np.float32)
-    starts = [[-(edge - stride) + i * stride for i in range(-(-(n + edge - stride) // stride))] for n in (h, w)]
+    starts = [
+        [-(edge - stride) + i * stride for i in range(-(-(n + edge - stride) // stride))] for n in (h, w)
+    ]
     mode = "reflect" if spec.fill == "reflect" else "constant"
     pad = edge
-    padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode, **({} if mode == "reflect" else {"constant_values": 255 if spec.fill == "white" else 0}))  # type: ignore[call-overload]
+    padded = np.pad(
+        image,
+        ((pad, pad), (pad, pad), (0, 0)),
+        mode,
+        **({} if mode == "reflect" else {"constant_values": 255 if spec.fill == "white" else 0}),
+    )  # type: ignore[call-overload]
     places = [(y, x) for y in starts[0] for x in starts[1]]
     total = np.zeros((len(spec.classes), h, w), np.float32)
     share = np.zeros((h, w), np.float32)
@@ -63,7 +78,11 @@ def predict_grid(net: nn.Module, image: np.ndarray, spec: ModelSpec, *, tile: in
         tiles = np.stack([padded[y + pad : y + pad + edge, x + pad : x + pad + edge] for y, x in chunk])
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits = logits_of(net(normalise(torch.from_numpy(tiles).to(device), spec)))
-        p = torch.softmax(logits.float(), 1)[:, 1:] if spec.activation == "softmax" else torch.sigmoid(logits.float())
+        p = (
+            torch.softmax(logits.float(), 1)[:, 1:]
+            if spec.activation == "softmax"
+            else torch.sigmoid(logits.float())
+        )
         for (y, x), values in zip(chunk, p.cpu().numpy(), strict=True):
             a, b, c, d = max(y, 0), min(y + edge, h), max(x, 0), min(x + edge, w)
             if a < b and c < d:
@@ -80,7 +99,9 @@ def normalise(image: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
     return ((image.permute(0, 3, 1, 2).float() - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def predict_part(net: nn.Module, part: Part, spec: ModelSpec, shift: np.ndarray | None = None, bf16: bool = True) -> np.ndarray:
+def predict_part(
+    net: nn.Module, part: Part, spec: ModelSpec, shift: np.ndarray | None = None, bf16: bool = True
+) -> np.ndarray:
     """float32 [C, h, x1 - x0] of a part of a store, seen with a margin of half a tile of its neighbourhood."""
     margin = spec.tile // 2
     a, b = max(0, part.x0 - margin), min(part.store.shape[1], part.x1 + margin)
@@ -98,7 +119,12 @@ def predict_part(net: nn.Module, part: Part, spec: ModelSpec, shift: np.ndarray 
     return out
 
 
-def sweep(probabilities: Sequence[np.ndarray], truths: Sequence[np.ndarray], seen: Sequence[np.ndarray], thresholds: Sequence[float]) -> dict[float, Counts]:
+def sweep(
+    probabilities: Sequence[np.ndarray],
+    truths: Sequence[np.ndarray],
+    seen: Sequence[np.ndarray],
+    thresholds: Sequence[float],
+) -> dict[float, Counts]:
     """Pixel counts of one class at each threshold, over several images float [h, w], bool [h, w], bool [h, w]."""
     table = {t: Counts() for t in thresholds}
     for p, truth, where in zip(probabilities, truths, seen, strict=True):

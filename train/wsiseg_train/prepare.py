@@ -13,7 +13,12 @@ import numpy as np
 from wsiseg.errors import UsageError
 from wsiseg.slide import open_slide
 from wsiseg_train.labels import (
-    instance_targets, read_image_labels, read_named_polygons, read_share, share_of_polygons, share_of_mask,
+    instance_targets,
+    read_image_labels,
+    read_named_polygons,
+    read_share,
+    share_of_mask,
+    share_of_polygons,
 )  # fmt: skip
 from wsiseg_train.slides import pick_scale, read_bands
 from wsiseg_train.store import DENSITY_STEP, SUFFIX, StoreInfo, write_store
@@ -83,7 +88,9 @@ def prepare_slide(
     arrays: dict[str, np.ndarray] = {"image": image, "tissue": tissue_of(image)}
     if options.instances:
         if scale != 1 or len(labels) != 1:
-            raise UsageError(f"{slide_path}: instance labels are prepared at scale 1 from one label image, not at {scale} from {len(labels)}")
+            raise UsageError(
+                f"{slide_path}: instance labels are prepared at scale 1 from one label image, not at {scale} from {len(labels)}"
+            )
         numbers = read_image_labels(labels[0], size).astype(np.int32)
         arrays["target"], arrays["labels"] = instance_targets(numbers), numbers
     else:
@@ -93,7 +100,9 @@ def prepare_slide(
         raise UsageError(f"{len(options.classes)} class names for {len(arrays['target'])} planes of labels")
     centres = object_centres(arrays["target"][0])
     if not centres and not options.instances:
-        raise UsageError(f"{slide_path}: the labels hold no object of class {options.classes[0]!r}; a store without one teaches nothing")
+        raise UsageError(
+            f"{slide_path}: the labels hold no object of class {options.classes[0]!r}; a store without one teaches nothing"
+        )
     weight = np.full((grid.height, grid.width), round(255 * options.confidence), np.uint8)
     if coverage is not None:
         seen = cv2.imread(os.fspath(coverage), cv2.IMREAD_GRAYSCALE)
@@ -144,7 +153,12 @@ def object_centres(share: np.ndarray) -> list[tuple[float, float]]:
 
 
 def density_of(
-    share: np.ndarray, tissue: np.ndarray, weight: np.ndarray, anatomy: str | os.PathLike[str] | None, scale: int, options: PrepareOptions
+    share: np.ndarray,
+    tissue: np.ndarray,
+    weight: np.ndarray,
+    anatomy: str | os.PathLike[str] | None,
+    scale: int,
+    options: PrepareOptions,
 ) -> np.ndarray:
     """float32 [ceil(h/16), ceil(w/16)], relative probability of a tile's centre; 0 where nothing may be learned.
 
@@ -174,4 +188,13 @@ def density_of(
     return np.asarray(np.where(allowed, density, 0), np.float32)
 
 
-__all__ = ["ANATOMY", "PrepareOptions", "density_of", "image_kind", "object_centres", "prepare_slide", "share_of_mask", "tissue_of"]
+__all__ = [
+    "ANATOMY",
+    "PrepareOptions",
+    "density_of",
+    "image_kind",
+    "object_centres",
+    "prepare_slide",
+    "share_of_mask",
+    "tissue_of",
+]

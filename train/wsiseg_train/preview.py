@@ -21,7 +21,12 @@ def write_preview(recipe: Recipe, path: str | os.PathLike[str], count: int = 24,
     """A PNG of the first `count` training tiles of a recipe, as augmented."""
     from wsiseg_train.fit import store_paths
 
-    split = split_stores(open_stores(store_paths(recipe), recipe.data.memory), recipe.data.fold, recipe.data.folds, recipe.data.split)
+    split = split_stores(
+        open_stores(store_paths(recipe), recipe.data.memory),
+        recipe.data.fold,
+        recipe.data.folds,
+        recipe.data.split,
+    )
     maker = TileMaker(split.train, recipe.data.mixture, recipe.augment, recipe.data.tile, recipe.train.seed)
     tiles = [maker.make(i) for i in range(count)]
     write_sheet([outlined(t.image, t.target, t.weight) for t in tiles], path, columns)

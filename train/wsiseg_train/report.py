@@ -19,7 +19,9 @@ from wsiseg_train.store import TrainingStore, open_stores
 from wsiseg_train.tiles import TileMaker
 
 
-def write_report(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], folds: int = 4) -> dict[str, Any]:
+def write_report(
+    paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], folds: int = 4
+) -> dict[str, Any]:
     """Write `report.json` and `tiles.png` into the folder `out`; returns the report."""
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -32,7 +34,11 @@ def write_report(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike
             report["folds"].append({"fold": fold, "problem": str(error)})
             continue
         report["folds"].append(
-            {"fold": fold, "train_objects": sum(len(p.centres) for p in split.train), "held_out_objects": sum(len(p.centres) for p in split.held)}
+            {
+                "fold": fold,
+                "train_objects": sum(len(p.centres) for p in split.train),
+                "held_out_objects": sum(len(p.centres) for p in split.held),
+            }
         )
     split = split_stores(stores, -1, folds)
     maker = TileMaker(split.train, Mixture(), PRESETS["none"], 256, seed=0)
@@ -46,9 +52,13 @@ def describe(store: TrainingStore) -> dict[str, Any]:
     """Numbers of one store: shares of pixels, object diameters in network pixels, colour of tissue."""
     target, weight, tissue, image = (store.whole(n) for n in ("target", "weight", "tissue", "image"))
     seen = weight > 0
-    count, _, stats, _ = cv2.connectedComponentsWithStats(((target[0] > 127) & seen).astype(np.uint8), connectivity=8)
+    count, _, stats, _ = cv2.connectedComponentsWithStats(
+        ((target[0] > 127) & seen).astype(np.uint8), connectivity=8
+    )
     diameters = np.sqrt(stats[1:count, cv2.CC_STAT_AREA] * 4 / np.pi)
-    colours = image[(tissue > 0) & seen][::7] if bool(((tissue > 0) & seen).any()) else image.reshape(-1, 3)[::7]
+    colours = (
+        image[(tissue > 0) & seen][::7] if bool(((tissue > 0) & seen).any()) else image.reshape(-1, 3)[::7]
+    )
     return {
         "id": store.info.id, "group": store.info.group, "size": list(store.shape), "mpp": store.info.mpp, "objects": len(diameters),
         "seen": float(seen.mean()), "tissue": float((tissue[seen] > 0).mean()) if seen.any() else 0.0,

@@ -104,7 +104,9 @@ class Sampler:
         """Objects in shuffled rounds. Indices are spread over the kinds at random, so a round is that many *indices*
         divided by the share: a round then misses few objects and repeats few."""
         found = self._objects[group]
-        share = float(self._shares[0]) * (self._groups[group][0] - (self._groups[group - 1][0] if group else 0.0))
+        share = float(self._shares[0]) * (
+            self._groups[group][0] - (self._groups[group - 1][0] if group else 0.0)
+        )
         turn = int(index * share)
         order = np.random.default_rng([self._seed, 2, group, turn // len(found)]).permutation(len(found))
         return found[int(order[turn % len(found)])]
@@ -128,7 +130,9 @@ def _group_index(parts: Sequence[Part], wanted: dict[str, float]) -> list[tuple[
     known = sorted({p.store.info.group for p in parts})
     for name in wanted:
         if name not in known:
-            raise UsageError(f"no training store of group {name!r}; the groups are {', '.join(map(repr, known))}")
+            raise UsageError(
+                f"no training store of group {name!r}; the groups are {', '.join(map(repr, known))}"
+            )
     total, running, found = sum(wanted.values()), 0.0, []
     for name, share in wanted.items():
         running += share / total

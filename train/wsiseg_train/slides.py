@@ -26,7 +26,9 @@ def pick_scale(slide: Slide, mpp: float | None, scale: int | None) -> int:
     return max(1, round(mpp / slide.mpp))
 
 
-def read_bands(path: str | os.PathLike[str], scale: int, rows: int = 512, threads: int = 2) -> tuple[Size, object]:
+def read_bands(
+    path: str | os.PathLike[str], scale: int, rows: int = 512, threads: int = 2
+) -> tuple[Size, object]:
     """(network size, iterator of (y0, uint8 [n, w, 3])) of a slide, top to bottom; each segment is decoded once."""
     slide = open_slide(path)
     plan = slide.plan(scale)

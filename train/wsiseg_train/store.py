@@ -65,16 +65,20 @@ class TrainingStore:
         try:
             group = zarr.open_group(self.path, mode="r")
         except Exception as error:
-            raise UsageError(f"{self.path}: no training store can be opened there ({type(error).__name__}); make one with `wsiseg prepare`") from error
+            raise UsageError(
+                f"{self.path}: no training store can be opened there ({type(error).__name__}); make one with `wsiseg prepare`"
+            ) from error
         attributes = dict(group.attrs)
         found = attributes.pop("format", None)
         if found != STORE_FORMAT:
-            raise UsageError(f"{self.path}: training store format {found!r}, this wsiseg reads {STORE_FORMAT!r}; run `wsiseg prepare` again")
+            raise UsageError(
+                f"{self.path}: training store format {found!r}, this wsiseg reads {STORE_FORMAT!r}; run `wsiseg prepare` again"
+            )
         attributes["classes"] = tuple(attributes["classes"])
         attributes["size"] = tuple(attributes["size"])
         attributes["centres"] = tuple((float(y), float(x)) for y, x in attributes["centres"])
         self.info = StoreInfo(**attributes)
-        self._arrays: dict[str, Any] = {name: array for name, array in group.arrays()}
+        self._arrays: dict[str, Any] = dict(group.arrays())
         self.shape: tuple[int, int] = self._arrays["weight"].shape
         if sum(int(a.nbytes) for a in self._arrays.values()) <= memory:
             self._arrays = {name: np.asarray(array[...]) for name, array in self._arrays.items()}
@@ -123,7 +127,9 @@ def open_stores(paths: Sequence[str | os.PathLike[str]], memory: int = 4 << 30) 
         else:
             found += sorted(path.glob("*" + SUFFIX))
     if not found:
-        raise UsageError(f"no training stores (*{SUFFIX}) in {', '.join(map(str, paths))}; make them with `wsiseg prepare`")
+        raise UsageError(
+            f"no training stores (*{SUFFIX}) in {', '.join(map(str, paths))}; make them with `wsiseg prepare`"
+        )
     stores = []
     for path in found:
         store = TrainingStore(path, memory)
@@ -131,5 +137,7 @@ def open_stores(paths: Sequence[str | os.PathLike[str]], memory: int = 4 << 30) 
         stores.append(store)
     classes = {store.info.classes for store in stores}
     if len(classes) > 1:
-        raise UsageError("training stores differ in classes: " + " and ".join(sorted("/".join(c) for c in classes)))
+        raise UsageError(
+            "training stores differ in classes: " + " and ".join(sorted("/".join(c) for c in classes))
+        )
     return sorted(stores, key=lambda s: s.info.id)

@@ -18,7 +18,9 @@ from wsiseg_train.store import open_stores
 THRESHOLDS = tuple(round(0.2 + 0.05 * i, 2) for i in range(13))
 
 
-def sweep_checkpoint(path: str | os.PathLike[str], recipe: Recipe, write: bool = False, shifts: bool = True) -> list[dict[str, Any]]:
+def sweep_checkpoint(
+    path: str | os.PathLike[str], recipe: Recipe, write: bool = False, shifts: bool = True
+) -> list[dict[str, Any]]:
     """Dice of each class by threshold on the held-out side, as rows {"class", "shift", "threshold", "dice"...}.
 
     Args:
@@ -29,7 +31,12 @@ def sweep_checkpoint(path: str | os.PathLike[str], recipe: Recipe, write: bool =
         UsageError: the recipe holds nothing out.
     """
     net, spec = load_checkpoint(path)
-    split = split_stores(open_stores(store_paths(recipe), recipe.data.memory), recipe.data.fold, recipe.data.folds, recipe.data.split)
+    split = split_stores(
+        open_stores(store_paths(recipe), recipe.data.memory),
+        recipe.data.fold,
+        recipe.data.folds,
+        recipe.data.split,
+    )
     if not split.held:
         raise UsageError(f"{recipe.where}: fold {recipe.data.fold} holds nothing out; --set data.fold=0")
     rows: list[dict[str, Any]] = []
@@ -39,7 +46,7 @@ def sweep_checkpoint(path: str | os.PathLike[str], recipe: Recipe, write: bool =
         for c, label in enumerate(spec.classes):
             scored = {t: counts[c][t].dice for t in THRESHOLDS}
             if name == "plain":
-                best[c] = max(scored, key=lambda t: scored[t])  # noqa: B023
+                best[c] = max(scored, key=lambda t: scored[t])
             rows += [{"class": label, "shift": name, "threshold": t, "dice": d} for t, d in scored.items()]
     if write:
         save_checkpoint(path, replace(spec, thresholds=tuple(best)), net.state_dict())

@@ -28,7 +28,9 @@ class TileMaker:
     Pixels outside the part (its columns) and outside the slide weigh 0.
     """
 
-    def __init__(self, parts: Sequence[Part], mixture: Mixture, augment: Augment, tile: int, seed: int) -> None:
+    def __init__(
+        self, parts: Sequence[Part], mixture: Mixture, augment: Augment, tile: int, seed: int
+    ) -> None:
         self.sampler = Sampler(parts, mixture, tile, seed)
         self._parts, self._augment, self._tile, self._seed = parts, augment, tile, seed
 

@@ -66,10 +66,15 @@ class Unet(nn.Module):
         skips = [*widths[1:], 0]
         befores = [widths[0], *decoder[:-1]]
         self.gates = nn.ModuleList(
-            AttentionGate(skip, before) if gates and skip else nn.Identity() for skip, before in zip(skips, befores, strict=True)
+            AttentionGate(skip, before) if gates and skip else nn.Identity()
+            for skip, before in zip(skips, befores, strict=True)
         )
         self.levels = nn.ModuleList(
-            nn.Sequential(conv(before + skip, width), conv(width, width), ATTENTION[attention](width) if attention != "none" else nn.Identity())
+            nn.Sequential(
+                conv(before + skip, width),
+                conv(width, width),
+                ATTENTION[attention](width) if attention != "none" else nn.Identity(),
+            )
             for before, skip, width in zip(befores, skips, decoder, strict=True)
         )
         self.gated, self.hypercolumns, self.deep, self.classifier = gates, hypercolumns, deep, classifier
@@ -97,7 +102,9 @@ class Unet(nn.Module):
             made.append(y)
         if self.hypercolumns:
             deepest = len(made) - 1
-            y = torch.cat([y, *[enlarge(m, 2.0 ** (deepest - i), smooth=True) for i, m in enumerate(made[:-1])]], 1)
+            y = torch.cat(
+                [y, *[enlarge(m, 2.0 ** (deepest - i), smooth=True) for i, m in enumerate(made[:-1])]], 1
+            )
         out: Tensor | tuple[Tensor, ...] = self.head(self.dropout(y))
         if self.deep and self.training:
             assert isinstance(out, Tensor)
@@ -114,12 +121,18 @@ def make_encoder(name: str, depth: int, weights: str = "none") -> nn.Module:
     import segmentation_models_pytorch as smp
 
     try:
-        encoder = smp.encoders.get_encoder(name, depth=depth, weights="imagenet" if weights == "imagenet" else None)
+        encoder = smp.encoders.get_encoder(
+            name, depth=depth, weights="imagenet" if weights == "imagenet" else None
+        )
     except KeyError as error:
-        raise ModelError(f"encoder {name!r} is unknown; use a name of segmentation_models_pytorch, or tu-NAME of timm") from error
+        raise ModelError(
+            f"encoder {name!r} is unknown; use a name of segmentation_models_pytorch, or tu-NAME of timm"
+        ) from error
     except Exception as error:
         line = (str(error).strip().splitlines() or ["no reason given"])[0][:160]
-        raise ModelError(f"encoder {name!r} with weights {weights!r} cannot be made ({type(error).__name__}: {line}); use weights = \"none\" or a file") from error
+        raise ModelError(
+            f'encoder {name!r} with weights {weights!r} cannot be made ({type(error).__name__}: {line}); use weights = "none" or a file'
+        ) from error
     if weights not in ("none", "imagenet"):
         try:
             encoder.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
@@ -140,7 +153,8 @@ class PlainUnet(nn.Module):
         super().__init__()
         widths = [width * min(8, 2**i) for i in range(depth + 1)]
         self.down = nn.ModuleList(
-            nn.Sequential(conv(before, w), nn.Dropout2d(dropout), conv(w, w)) for before, w in zip([3, *widths[:-1]], widths, strict=True)
+            nn.Sequential(conv(before, w), nn.Dropout2d(dropout), conv(w, w))
+            for before, w in zip([3, *widths[:-1]], widths, strict=True)
         )
         self.up = nn.ModuleList(
             nn.Sequential(conv(deep + skip, skip), nn.Dropout2d(dropout), conv(skip, skip))

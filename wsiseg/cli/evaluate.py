@@ -22,18 +22,40 @@ HELP = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("predicted", type=Path, help="submission CSV (id,predicted or ImageId,EncodedPixels), or a checkpoint with --recipe")
-    parser.add_argument("truth", type=Path, nargs="?", help="CSV, a mask image, or a folder of mask or instance images")
-    parser.add_argument("--instances", action="store_true", help="one row per object (the 2018 Data Science Bowl's format)")
+    parser.add_argument(
+        "predicted",
+        type=Path,
+        help="submission CSV (id,predicted or ImageId,EncodedPixels), or a checkpoint with --recipe",
+    )
+    parser.add_argument(
+        "truth", type=Path, nargs="?", help="CSV, a mask image, or a folder of mask or instance images"
+    )
+    parser.add_argument(
+        "--instances", action="store_true", help="one row per object (the 2018 Data Science Bowl's format)"
+    )
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--size", metavar="WIDTHxHEIGHT", help="size of the slide, to check runs against it")
     size.add_argument("--slide", type=Path, help="the slide, for its size")
-    parser.add_argument("--within", type=Path, metavar="IMAGE", help="score only where this image (of any size) is not 0")
-    parser.add_argument("--columns", metavar="X0,X1", help="score only these columns of the slide: a region that was held out")
+    parser.add_argument(
+        "--within", type=Path, metavar="IMAGE", help="score only where this image (of any size) is not 0"
+    )
+    parser.add_argument(
+        "--columns", metavar="X0,X1", help="score only these columns of the slide: a region that was held out"
+    )
     parser.add_argument("--csv", type=Path, help="also write the table here")
-    parser.add_argument("--recipe", type=Path, help="sweep the threshold of a checkpoint on the recipe's held-out fold")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting of the recipe")
-    parser.add_argument("--write", action="store_true", help="write the best threshold into the checkpoint's spec")
+    parser.add_argument(
+        "--recipe", type=Path, help="sweep the threshold of a checkpoint on the recipe's held-out fold"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="change a setting of the recipe",
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="write the best threshold into the checkpoint's spec"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -51,7 +73,9 @@ def main(args: argparse.Namespace) -> int:
         columns = None if args.columns is None else numbers(args.columns, "--columns")
         if columns is not None and len(columns) != 2:
             raise UsageError(f"--columns {args.columns}: give two numbers, X0,X1")
-        scores = evaluate.score_masks(args.predicted, args.truth, size=_size(args), within=args.within, columns=columns)
+        scores = evaluate.score_masks(
+            args.predicted, args.truth, size=_size(args), within=args.within, columns=columns
+        )
     if not scores:
         raise UsageError(f"{args.predicted}: no image to score")
     rows = [dataclasses.asdict(score) for score in scores]

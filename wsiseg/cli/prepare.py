@@ -23,19 +23,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--mpp", type=float, help="microns per network pixel")
     scale.add_argument("--scale", type=int, help="slide pixels per network pixel")
-    parser.add_argument("--slide-mpp", type=float, help="microns per slide pixel, where the files do not say or are wrong")
-    parser.add_argument("--classes", default=None, help="class names, comma-separated (default: object; nucleus,core with --instances)")
+    parser.add_argument(
+        "--slide-mpp", type=float, help="microns per slide pixel, where the files do not say or are wrong"
+    )
+    parser.add_argument(
+        "--classes",
+        default=None,
+        help="class names, comma-separated (default: object; nucleus,core with --instances)",
+    )
     parser.add_argument("--instances", action="store_true", help="label images hold one number per object")
-    parser.add_argument("--label-scale", default="1,1", metavar="X,Y", help="factors from polygon coordinates to slide pixels")
-    parser.add_argument("--label-weights", default="", metavar="A,B", help="shares of several annotators in a soft label")
-    parser.add_argument("--confidence", type=float, default=1.0, help="weight of these labels in the loss, 0 to 1 (pseudo-labels)")
-    parser.add_argument("--mend-polygons", action="store_true", help="accept polygons that cross themselves (even-odd rule)")
-    parser.add_argument("--coverage", type=Path, help="image of any size, or a folder of them: where it is 0 nothing is learned or scored")
-    parser.add_argument("--anatomy", type=Path, help="GeoJSON of structures, or a folder: sets the sampling density")
+    parser.add_argument(
+        "--label-scale", default="1,1", metavar="X,Y", help="factors from polygon coordinates to slide pixels"
+    )
+    parser.add_argument(
+        "--label-weights", default="", metavar="A,B", help="shares of several annotators in a soft label"
+    )
+    parser.add_argument(
+        "--confidence",
+        type=float,
+        default=1.0,
+        help="weight of these labels in the loss, 0 to 1 (pseudo-labels)",
+    )
+    parser.add_argument(
+        "--mend-polygons", action="store_true", help="accept polygons that cross themselves (even-odd rule)"
+    )
+    parser.add_argument(
+        "--coverage",
+        type=Path,
+        help="image of any size, or a folder of them: where it is 0 nothing is learned or scored",
+    )
+    parser.add_argument(
+        "--anatomy", type=Path, help="GeoJSON of structures, or a folder: sets the sampling density"
+    )
     parser.add_argument("--anatomy-weights", action="append", default=[], metavar="NAME=WEIGHT",
                         help="weight of a structure (default cortex=0.5, medulla=0.16, background=0.01)")  # fmt: skip
-    parser.add_argument("--group-by", choices=("none", "colour"), default="none", help="kinds of images, for stratified folds")
-    parser.add_argument("--report", type=Path, metavar="FOLDER", help="write what to look at before training: report.json, tiles.png")
+    parser.add_argument(
+        "--group-by", choices=("none", "colour"), default="none", help="kinds of images, for stratified folds"
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FOLDER",
+        help="write what to look at before training: report.json, tiles.png",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -43,14 +73,18 @@ def main(args: argparse.Namespace) -> int:
     options = _options(args, prepare)
     slides = find_slides(args.slides)
     if len(slides) == 1:
-        print("wsiseg: one slide: its folds are regions; tiles drawn at random from it would leak between folds")
+        print(
+            "wsiseg: one slide: its folds are regions; tiles drawn at random from it would leak between folds"
+        )
     made, failed = [], 0
     for number, slide in enumerate(slides, 1):
         try:
             labels = [label_of(place, slide) for place in args.labels]
             coverage = None if args.coverage is None else label_of(args.coverage, slide)
             anatomy = None if args.anatomy is None else label_of(args.anatomy, slide)
-            made.append(prepare.prepare_slide(slide, labels, args.out, options, coverage=coverage, anatomy=anatomy))
+            made.append(
+                prepare.prepare_slide(slide, labels, args.out, options, coverage=coverage, anatomy=anatomy)
+            )
         except WsisegError as error:
             if len(slides) == 1:
                 raise
@@ -71,7 +105,12 @@ def _options(args: argparse.Namespace, prepare: object) -> object:
     if not 0 < args.confidence <= 1:
         raise UsageError(f"--confidence {args.confidence}: must be above 0 and at most 1")
     weights = dict(prepare.ANATOMY)  # type: ignore[attr-defined]
-    weights.update({k: numbers(v, "--anatomy-weights")[0] for k, v in pairs(args.anatomy_weights, "--anatomy-weights").items()})
+    weights.update(
+        {
+            k: numbers(v, "--anatomy-weights")[0]
+            for k, v in pairs(args.anatomy_weights, "--anatomy-weights").items()
+        }
+    )
     default = "nucleus,core" if args.instances else "object"
     return prepare.PrepareOptions(  # type: ignore[attr-defined]
         mpp=args.mpp, scale=args.scale, slide_mpp=args.slide_mpp, classes=tuple((args.classes or default).split(",")),

@@ -14,7 +14,9 @@ HELP = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("stores", nargs="+", type=Path, help="training stores (*.train.zarr) or folders of them")
+    parser.add_argument(
+        "stores", nargs="+", type=Path, help="training stores (*.train.zarr) or folders of them"
+    )
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--tile", type=int, default=256, help="tile edge in network pixels")
     parser.add_argument("--stride", type=int, help="step between tiles (default: the tile)")
@@ -24,7 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     count = training("folder", "zarr").write_tiles(
-        [str(p) for p in args.stores], args.out, tile=args.tile, stride=args.stride or args.tile, min_tissue=args.min_tissue, folds=args.folds
+        [str(p) for p in args.stores],
+        args.out,
+        tile=args.tile,
+        stride=args.stride or args.tile,
+        min_tissue=args.min_tissue,
+        folds=args.folds,
     )
     print(f"{count} tiles in {args.out}")
     return 0

@@ -17,12 +17,24 @@ HELP = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=Path, help="TOML file")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting, such as train.steps=500")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="change a setting, such as train.steps=500",
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the run's resume point")
     parser.add_argument("--weights", type=Path, help="start from a checkpoint's weights")
     parser.add_argument("--cross-validate", action="store_true", help="train every fold and write folds.csv")
-    parser.add_argument("--preview", type=Path, metavar="PNG", help="write a sheet of what the network would see, and stop")
-    parser.add_argument("--find-lr", action="store_true", help="write lr.csv and lr.png of the loss against the learning rate, and stop")
+    parser.add_argument(
+        "--preview", type=Path, metavar="PNG", help="write a sheet of what the network would see, and stop"
+    )
+    parser.add_argument(
+        "--find-lr",
+        action="store_true",
+        help="write lr.csv and lr.png of the loss against the learning rate, and stop",
+    )
     parser.add_argument("--export", type=Path, metavar="ONNX", help="also export the best checkpoint")
 
 
