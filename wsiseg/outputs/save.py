@@ -12,7 +12,8 @@ from wsiseg.errors import UsageError, unknown_name
 from wsiseg.geometry import Size
 from wsiseg.outputs.files import output_errors, safe_name
 from wsiseg.outputs.geojson import ObjectClass, write_geojson
-from wsiseg.outputs.masks import plane_bytes, write_mask_tiff, write_mask_zarr
+from wsiseg.outputs.masks import write_mask_tiff, write_mask_zarr
+from wsiseg.outputs.planes import plane_bytes
 from wsiseg.outputs.table import SlideObjects, write_objects
 
 if TYPE_CHECKING:
