@@ -13,6 +13,7 @@ import zarr
 from wsiseg.errors import OutputError, UsageError
 from wsiseg.geometry import Size
 from wsiseg.outputs import masks
+from wsiseg.outputs.planes import SMALLEST_LEVEL
 from wsiseg.outputs.pyramid import halved, level_sizes
 from wsiseg.runs import Runs
 
@@ -37,7 +38,7 @@ MASK = blobs(0, 1301, 2111)
 RUNS = Runs.from_mask(MASK)
 IMAGE = np.where(MASK, np.uint8(255), np.uint8(0))
 LEVELS = [IMAGE]
-while max(LEVELS[-1].shape) > masks.SMALLEST_LEVEL:
+while max(LEVELS[-1].shape) > SMALLEST_LEVEL:
     LEVELS.append(half(LEVELS[-1]))
 
 

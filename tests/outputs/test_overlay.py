@@ -18,7 +18,7 @@ from wsiseg.outputs.thumbnail import Thumbnail, read_thumbnail, thumbnail_plan
 from wsiseg.runs import Runs
 from wsiseg.slide import open_slide
 from wsiseg.synth import Scene, write_slide
-from wsiseg.synth.write import shrunk
+from wsiseg.synth.work import shrunk
 
 SIZE = Size(2100, 3000)
 

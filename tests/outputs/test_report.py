@@ -19,7 +19,7 @@ from wsiseg.outputs.report.rows import slide_row
 from wsiseg.outputs.thumbnail import Thumbnail
 from wsiseg.runs import Runs
 from wsiseg.synth import Scene
-from wsiseg.synth.write import shrunk
+from wsiseg.synth.work import shrunk
 
 EVIL = "<script>alert(1)</script>\"'&"
 SCALE = 4

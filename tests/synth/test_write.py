@@ -15,7 +15,7 @@ from wsiseg.geometry import Rect, Size
 from wsiseg.outputs.submission import read_rows
 from wsiseg.runs import Runs
 from wsiseg.synth import LAYOUTS, Scene, write_slide
-from wsiseg.synth.write import shrunk
+from wsiseg.synth.work import shrunk
 
 SIZE = Size(530, 1300)
 

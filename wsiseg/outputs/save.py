@@ -12,13 +12,15 @@ from wsiseg.errors import UsageError, unknown_name
 from wsiseg.geometry import Size
 from wsiseg.outputs.files import output_errors, safe_name
 from wsiseg.outputs.geojson import ObjectClass, write_geojson
-from wsiseg.outputs.masks import plane_bytes, write_mask_tiff, write_mask_zarr
+from wsiseg.outputs.masks import write_mask_tiff, write_mask_zarr
+from wsiseg.outputs.planes import plane_bytes
 from wsiseg.outputs.table import SlideObjects, write_objects
 
 if TYPE_CHECKING:
     from wsiseg.slide import Slide
 
 OVERLAY_SIDE = 1600
+_PYARROW = 100 << 20  # resident memory of pyarrow once imported
 
 
 @dataclass(frozen=True)
@@ -143,5 +145,6 @@ def save_bytes(kinds: Iterable[str], size: Size, runs: int) -> int:
             needs.append(plane_bytes(size))
         else:
             # Labels, outlines and points: about 250 bytes per run; the picture and its ring.
-            needs.append(250 * runs + (3 * 4 * OVERLAY_SIDE * OVERLAY_SIDE if name == "overlay" else 0))
+            extra = {"overlay": 3 * 4 * OVERLAY_SIDE * OVERLAY_SIDE, "objects-parquet": _PYARROW}.get(name, 0)
+            needs.append(250 * runs + extra)
     return max(needs)
