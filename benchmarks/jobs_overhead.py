@@ -199,13 +199,13 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--slides", type=int, default=100_000)
     parser.add_argument("--engine-slides", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=50, help="random mixtures of GPUs")
+    parser.add_argument("--rounds", type=int, default=20, help="random mixtures of GPUs")
     parser.add_argument("--folder", help="where to work; default: the system's temporary folder")
     parser.add_argument("--output", default=RESULTS / "jobs_overhead.json", help="JSON file for the figures")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         figures = {
-            "machine": machine(("wsiseg",)),
+            "machine": machine(()),
             "jobs": plan_scan_merge(Path(folder), args.slides),
             "engine": engine(Path(folder), args.engine_slides),
             "simulation": [mixed_gpus(count, 64, args.rounds) for count in (10_000, 30_000, args.slides)],

@@ -25,7 +25,7 @@ from tests.jobs.conftest import (
 from tests.jobs.slurm_engine import Slurm, free_ports, missing
 
 pytest.importorskip("distributed", reason="needs Dask (the cluster extra)")
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("dask")]
 
 QUIET = {
     "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "2",

@@ -13,6 +13,8 @@ import pytest
 from tests.jobs.conftest import ROOT, environment, leftovers, wait_for
 from tests.jobs.slurm_engine import Slurm, missing
 
+pytestmark = pytest.mark.xdist_group("real")
+
 
 def wsiseg(*arguments: object, code: int = 0, **extra: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "wsiseg", *map(str, arguments)]

@@ -23,7 +23,11 @@ from tests.jobs.conftest import (
 )
 from tests.jobs.slurm_engine import Slurm, missing, processes
 
-pytestmark = [pytest.mark.cluster, pytest.mark.skipif(bool(missing()), reason=missing())]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.xdist_group("slurm"),
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+]
 
 
 @pytest.fixture(scope="module")
