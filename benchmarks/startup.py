@@ -23,9 +23,9 @@ from wsiseg.pipeline.config import DEFAULT_MODEL
 
 FIRST_BATCH = """
 import json, sys, time
-from wsiseg.jobs.segmenter import make
-from wsiseg.jobs.work import WorkerContext
+import wsiseg.jobs.segmenter
 from wsiseg.pipeline.config import RunConfig
+from wsiseg.pipeline.start import start as start_processor
 from wsiseg.pipeline.options import SlideTask
 imported = time.perf_counter()
 from wsiseg.backends import openvino
@@ -34,9 +34,9 @@ def start(self, slot, count, inner=openvino.OpenVinoSession.start):
     inner(self, slot, count)
 STARTED = []
 openvino.OpenVinoSession.start = start
-segmenter = make(RunConfig(threads=2).to_dict(), WorkerContext(0, None))
-STARTED.append(time.perf_counter())
-list(segmenter.process([SlideTask(0, "slide", sys.argv[1])]))
+with start_processor(RunConfig(threads=2)) as started:
+    STARTED.append(time.perf_counter())
+    list(started.processor.process([SlideTask(0, "slide", sys.argv[1])]))
 """
 PHASES = ("import", "model loaded and warm", "first batch", "CPU seconds by then")
 

@@ -94,12 +94,12 @@ def test_sweep_writes_what_run_reads(
 ) -> None:
     config = tmp_path / "config" / "wsiseg" / "config.toml"
     config.parent.mkdir(parents=True)
-    config.write_text('min_area = 3\nweights = [1, 2.5]\nprecision = "fp32"\n')
+    config.write_text('min_area = 3\nthreshold = 0.25\nprecision = "fp32"\n')
     assert main([*small[:-1], "2GiB", "--sweep", "--tile", "64"]) == 0
     assert "chosen" in capsys.readouterr().out
     held = tomllib.loads(config.read_text())
     assert held["min_area"] == 3
-    assert held["weights"] == [1, 2.5]
+    assert held["threshold"] == 0.25
     assert {"tile", "batch", "threads", "precision"} <= held.keys()
 
 

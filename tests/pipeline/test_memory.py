@@ -33,6 +33,7 @@ def _run(folder: Path, slide: Path, model: Path) -> tree.Measured:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_peak_stays_in_the_budget_and_does_not_grow_with_the_slide(tmp_path: Path) -> None:
     model = tmp_path / "tiny.onnx"
     model.write_bytes(fixtures_models.redness(tile=256, tile_multiple=1))
