@@ -68,7 +68,8 @@ def measure(argv: Sequence[str], environ: Mapping[str, str] | None = None, cwd: 
     sampler = threading.Thread(target=sample, daemon=True)
     sampler.start()
     assert process.stdout is not None
-    output = process.stdout.read().decode(errors="replace")
+    with process.stdout as pipe:
+        output = pipe.read().decode(errors="replace")
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - began
     done.set()

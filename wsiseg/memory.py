@@ -16,6 +16,8 @@ from wsiseg.tiling import Panel, TileGrid
 from wsiseg.units import format_bytes
 
 BYTES_PER_RUN = 64  # two transitions, start and length, their sorted copy, and about 20 digits
+# Finished rows go to the run kernel in slices of so many: they stay in the cache on the way.
+BAND_ROWS = 64
 MIN_RUNS_BYTES = 16 << 20
 READ_REASON = "read once: decoded, shrunk and kept only while tiles look at it"
 
@@ -129,7 +131,7 @@ def _buffers(
         ),
         Buffer(
             "band",
-            (classes, min(grid.stride, grid.size.height), columns),
+            (classes, min(BAND_ROWS, grid.stride, grid.size.height), columns),
             "float32",
             4,
             1,

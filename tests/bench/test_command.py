@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import networks
 from tests import fixtures_models
+from wsiseg.bench import sweep
 from wsiseg.bench.report import Report
 from wsiseg.cli.main import main
 from wsiseg.cli.user_config import keep
@@ -89,18 +90,21 @@ def test_bench_prints_every_stage_and_its_json_compares(
     assert "times as fast" in again
 
 
-def test_sweep_writes_what_run_reads(
-    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_sweep_writes_what_is_faster_and_nothing_else(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "config" / "wsiseg" / "config.toml"
     config.parent.mkdir(parents=True)
-    config.write_text('min_area = 3\nthreshold = 0.25\nprecision = "fp32"\n')
-    assert main([*small[:-1], "2GiB", "--sweep", "--tile", "64"]) == 0
+    config.write_text("min_area = 3\nthreshold = 0.25\n")
+    # A tile costs the less the more of them are in a batch, whatever the rest.
+    monkeypatch.setattr(
+        sweep, "_infer", lambda model, setting, *rest: (10 / setting.batch, 10 / setting.batch)
+    )
+    assert main([*small, "--sweep", "--tile", "64"]) == 0
     assert "chosen" in capsys.readouterr().out
-    held = tomllib.loads(config.read_text())
-    assert held["min_area"] == 3
-    assert held["threshold"] == 0.25
-    assert {"tile", "batch", "threads", "precision"} <= held.keys()
+    assert tomllib.loads(config.read_text()) == {"min_area": 3, "threshold": 0.25, "batch": 4}
+    assert main([*small, "--sweep", "--tile", "64"]) == 0
+    assert "nothing was written" in capsys.readouterr().out
 
 
 def test_strings_survive_the_configuration_file(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ the pipeline comes within a few per cent of that and would take too long to try.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import asdict, dataclass, replace
 
 from wsiseg.backends import registry
 from wsiseg.backends.base import SessionOptions
@@ -37,10 +37,6 @@ class Setting:
     threads: int
     precision: str
 
-    def options(self) -> dict[str, int | str]:
-        """For the configuration file."""
-        return {"tile": self.tile, "batch": self.batch, "threads": self.threads, "precision": self.precision}
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -59,11 +55,20 @@ class Sweep:
     best: Setting
     notes: tuple[str, ...]
 
+    def changes(self) -> dict[str, int | str]:
+        """What the best setting has otherwise than the first, for the configuration file."""
+        before = asdict(self.first)
+        return {name: value for name, value in asdict(self.best).items() if value != before[name]}
+
 
 def sweep(
-    config: RunConfig, path: str, seconds: float, tell: Callable[[str], None] = lambda line: None
+    config: RunConfig,
+    path: str,
+    seconds: float,
+    fixed: Collection[str] = (),
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Sweep:
-    """Try settings for about `seconds`.
+    """Try settings for about `seconds`; those in `fixed` stay as the configuration has them.
 
     Raises:
         as `wsiseg.bench.run.measure`.
@@ -107,13 +112,13 @@ def sweep(
     speed(first)
     multiple = model.spec.tile_multiple
     axes: list[tuple[str, Iterable[int | str]]] = [
-        ("precision", () if model.engine else PRECISIONS),
         ("batch", DEVICE_BATCHES if device else CPU_BATCHES),
         ("tile", () if model.engine else [t for t in TILES if t % multiple == 0]),
         ("threads", sorted({max(1, config.threads // 2), config.threads})),
+        ("precision", () if model.engine else PRECISIONS),
     ]
     for axis, values in axes:
-        for value in values:
+        for value in () if axis in fixed else values:
             if time.perf_counter() - began > seconds:
                 notes.append("the time was over before every setting was tried; give more --seconds")
                 break

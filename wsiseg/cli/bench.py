@@ -47,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    # What the command line says is not swept; what an earlier sweep wrote is where this one begins.
+    fixed = {name for name in ("tile", "batch", "threads", "precision") if getattr(args, name) is not None}
     settle(args)
     seconds = SECONDS if args.seconds is None else args.seconds
     if not LEAST_SECONDS <= seconds <= 3600:
@@ -73,8 +75,8 @@ def main(args: argparse.Namespace) -> int:
         if args.sweep:
             from wsiseg.bench.sweep import sweep
 
-            result = sweep(config, path, seconds, tell)
-            chosen = result.best.options()
+            result = sweep(config, path, seconds, fixed, tell)
+            chosen = result.changes()
             config = replace(
                 config, threads=result.best.threads, precision=result.best.precision,
                 options=replace(config.options, tile=result.best.tile, batch=result.best.batch),
@@ -84,7 +86,10 @@ def main(args: argparse.Namespace) -> int:
         from wsiseg.cli.user_config import keep
 
         show.sweep(result)
-        show.line(f"written to {keep(chosen)}; `wsiseg run` on this machine uses it from now on")
+        if chosen:
+            show.line(f"written to {keep(chosen)}; `wsiseg run` on this machine uses it from now on")
+        else:
+            show.line("nothing is faster by 5 % than what is set already; nothing was written")
     show.report(report, old)
     if args.json:
         from wsiseg.outputs.files import write_atomically

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wsiseg.bench.report import DEVICE, Report
-from wsiseg.units import format_bytes, format_megapixels
+from wsiseg.units import format_bytes
 
 if TYPE_CHECKING:
     from wsiseg.bench.sweep import Sweep
@@ -155,7 +155,7 @@ def sentences(report: Report) -> list[str]:
         f"efficiency {report.efficiency:.0%} of the ideal on the clock, {report.cpu_efficiency:.0%} of its CPU time; "
         f"limited by {report.binding}; {'the device' if report.on_device else 'the cores'} idle {report.idle:.0%} of the time",
         f"{report.slides_per_hour:,.0f} such slides an hour, {3600 * report.speed(report.wall) / 1e3:,.0f} Gpx an hour: "
-        f"a slide of 1 Gpx ({format_megapixels(1e9)}) takes {1e3 / report.speed(report.wall):.0f} s",
+        f"a gigapixel takes {1e3 / report.speed(report.wall):.0f} s",
         f"peak memory {format_bytes(report.peak)}, planned {format_bytes(report.planned)}, allowed {format_bytes(report.budget)}",
         report.advice(),
     ]

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from wsiseg.backends.base import Session
 from wsiseg.errors import SlideError
+from wsiseg.memory import BAND_ROWS
 from wsiseg.pipeline.abort import Abort
 from wsiseg.pipeline.job import Begin, BeginPanel, Failed, PanelDone, RowDone, SlideDone, SlideJob, Tile, Work
 from wsiseg.pipeline.ledger import Ledger
@@ -34,7 +35,7 @@ Outcome = SlideResult | SlideFailure
 class Blender:
     """Weighted sums of one panel, and the band they become.
 
-    Memory bound: C x T x columns sums and C x S x columns finished probabilities, allocated once per panel.
+    Memory bound: C x T x columns sums and C x BAND_ROWS x columns finished probabilities, allocated once per panel.
     """
 
     def __init__(self, job: SlideJob, panel: Panel, classes: int, settings: ModelSettings) -> None:
@@ -45,7 +46,8 @@ class Blender:
         self._den_y = cpu.denominator(grid.size.height, settings.tile, settings.stride)
         self._den_x = cpu.denominator(grid.size.width, settings.tile, settings.stride)[panel.a0 : panel.a1]
         self._sums = np.zeros((classes, settings.tile, columns), np.float32)
-        self._band = np.empty((classes, min(settings.stride, grid.size.height), columns), np.float32)
+        rows = min(BAND_ROWS, settings.stride, grid.size.height)
+        self._band = np.empty((classes, rows, columns), np.float32)
         scale, width = job.settings.scale, job.size.width
         x0, x1 = panel.x0 * scale, min(panel.x1 * scale, width)
         self.columns = [
@@ -70,8 +72,11 @@ class Blender:
     def finish(self, row: int) -> None:
         """Make the rows final that no tile after this row of tiles touches."""
         y0, y1 = self._axis.final(row)
-        if y0 == y1:
-            return
+        for start in range(y0, y1, self._band.shape[1]):
+            self._slice(start, min(y1, start + self._band.shape[1]))
+
+    def _slice(self, y0: int, y1: int) -> None:
+        """Rows y0..y1 of sums become probabilities, and these runs."""
         band = self._band[:, : y1 - y0]
         since = time.perf_counter()
         cpu.finish(self._sums, y0, y1, self._den_y[y0:y1], self._den_x, band)
