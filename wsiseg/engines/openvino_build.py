@@ -7,9 +7,11 @@ gives in bf16.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
+import io
 import json
 import logging
 from typing import Any
@@ -72,14 +74,18 @@ def _quantise(graph: Any, request: Request) -> Any:
             f"int8 is calibrated on your own slides: {len(request.tiles) if request.tiles_from == 'slide' else 0} tiles with "
             f"tissue given, at least {MINIMUM_TILES} needed; add --slide SLIDE.tif"
         )
-    # NNCF imports torch where it is installed, which then tells of missing GPUs.
-    logging.getLogger("torch").setLevel(logging.ERROR)
-    import nncf
-
-    nncf.set_log_level(logging.ERROR)
-    graph.reshape({graph.inputs[0]: [1, request.tile, request.tile, 3]})
-    request.tell(f"calibrating int8 on {len(request.tiles)} tiles")
     tiles = [np.ascontiguousarray(t[None]) for t in request.tiles]
-    return nncf.quantize(
-        graph, nncf.Dataset(tiles), preset=nncf.QuantizationPreset.MIXED, subset_size=len(tiles)
-    )
+    request.tell(f"calibrating int8 on {len(tiles)} tiles")
+    # NNCF draws its own progress; it imports torch where that is installed, which then tells of missing GPUs.
+    quiet, before = io.StringIO(), logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(quiet):
+            import nncf
+
+            graph.reshape({graph.inputs[0]: [1, request.tile, request.tile, 3]})
+            return nncf.quantize(
+                graph, nncf.Dataset(tiles), preset=nncf.QuantizationPreset.MIXED, subset_size=len(tiles)
+            )
+    finally:
+        logging.disable(before)
