@@ -12,12 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wsiseg.errors import BudgetError
+from wsiseg.geometry import ceil_div
 from wsiseg.tiling import Panel, TileGrid
 from wsiseg.units import format_bytes
 
 BYTES_PER_RUN = 64  # two transitions, start and length, their sorted copy, and about 20 digits
 # Finished rows go to the run kernel in slices of so many: they stay in the cache on the way.
 BAND_ROWS = 64
+# Very wide slides are cut into panels above this, even where more would fit, as long as few tiles are run twice for it.
+COMFORT_BYTES, COMFORT_COST = 40 << 20, 0.07
 MIN_RUNS_BYTES = 16 << 20
 READ_REASON = "read once: decoded, shrunk and kept only while tiles look at it"
 
@@ -93,6 +96,11 @@ class MemoryPlan:
         return sum(b.bytes for b in self.buffers)
 
     @property
+    def streaming_bytes(self) -> int:
+        """The part that grows with the slide's width: what is read, blended and finished at a time."""
+        return sum(b.bytes for b in self.buffers if b.reading or b.name in ("accumulator", "band"))
+
+    @property
     def total(self) -> int:
         return self.resident + self.slide_bytes
 
@@ -154,6 +162,17 @@ def _buffers(
     )
 
 
+def _comfortable(plan: MemoryPlan, attempt: Callable[[int], MemoryPlan], grid: TileGrid) -> MemoryPlan:
+    """The plan with a few more panels when its slide is very wide, so that memory hardly grows with the slide.
+
+    A tile on a border between panels is run in both, so this stops before more than COMFORT_COST of the tiles are.
+    """
+    best, twice_each = plan, ceil_div(grid.tile, grid.stride) / grid.x.count
+    while best.streaming_bytes > COMFORT_BYTES and len(best.panels) * twice_each <= COMFORT_COST:
+        best = attempt(len(best.panels) + 1)
+    return best
+
+
 def plan_memory(
     grid: TileGrid,
     *,
@@ -194,7 +213,7 @@ def plan_memory(
         for ahead in ahead_choices:
             plan = attempt(count, ahead)
             if plan.slide_bytes <= free:
-                return plan
+                return _comfortable(plan, lambda more: attempt(more, ahead), grid) if ahead else plan
     smallest, whole = attempt(most, 0), attempt(1, ahead_choices[0])
     fits = resident + reserve + smallest.slide_bytes - runs + MIN_RUNS_BYTES
     raise BudgetError(
