@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from wsiseg.errors import BudgetError
 from wsiseg.geometry import ceil_div
@@ -213,7 +214,7 @@ def plan_memory(
         for ahead in ahead_choices:
             plan = attempt(count, ahead)
             if plan.slide_bytes <= free:
-                return _comfortable(plan, lambda more: attempt(more, ahead), grid) if ahead else plan
+                return _comfortable(plan, partial(attempt, ahead=ahead), grid) if ahead else plan
     smallest, whole = attempt(most, 0), attempt(1, ahead_choices[0])
     fits = resident + reserve + smallest.slide_bytes - runs + MIN_RUNS_BYTES
     raise BudgetError(

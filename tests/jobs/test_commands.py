@@ -23,10 +23,11 @@ from wsiseg.cli.job_options import shard_command
 from wsiseg.cli.main import join_values
 from wsiseg.errors import UsageError
 from wsiseg.jobs.folder import JobFolder
-from wsiseg.jobs.launch import JobRequest, check, on_own_gpus
+from wsiseg.jobs.launch import on_own_gpus
 from wsiseg.jobs.manifest import Slide, find_slides
 from wsiseg.jobs.merge import merge
 from wsiseg.jobs.pool import WorkerSpec
+from wsiseg.jobs.request import JobRequest, check
 from wsiseg.jobs.stage import Stage
 from wsiseg.jobs.work import run_local
 from wsiseg.limits import available_gpus

@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from wsiseg.jobs.launch import Outcome
 from wsiseg.jobs.records import Record
+from wsiseg.jobs.request import Outcome
 from wsiseg.pipeline.options import WAITS, bottleneck
 from wsiseg.resident import peak_bytes
 from wsiseg.units import format_bytes, format_duration, format_megapixels

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wsiseg.errors import UsageError
-from wsiseg.jobs.launch import JobRequest
 from wsiseg.jobs.pool import WorkerSpec
+from wsiseg.jobs.request import JobRequest
 
 # Options that a shard of the same command must not be given again, and whether a value follows.
 NOT_FOR_SHARDS = {

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from wsiseg.jobs.launch import JobRequest
+from wsiseg.jobs.request import JobRequest
 from wsiseg.pipeline.config import RunConfig
 
 
@@ -27,7 +27,8 @@ def after(request: JobRequest, config: RunConfig, report: str | None) -> None:
     Raises:
         OutputError: one cannot be written.
     """
-    if not config.save and not report:
+    # A shard's own workers have saved its slides, and only the whole job has a report.
+    if request.shard or not (config.save or report):
         return
     folder = request.folder
     manifest = folder.manifest()

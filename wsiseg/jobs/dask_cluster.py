@@ -21,11 +21,11 @@ from typing import Any
 
 from wsiseg.errors import UsageError, WsisegError
 from wsiseg.jobs.folder import JobFolder
-from wsiseg.jobs.launch import JobRequest, Outcome, interrupted, plan_event, prepare, reusable
 from wsiseg.jobs.manifest import Slide
 from wsiseg.jobs.merge import merge
 from wsiseg.jobs.pool import Event, Pool, WorkerSpec
 from wsiseg.jobs.records import Record
+from wsiseg.jobs.request import JobRequest, Outcome, interrupted, plan_event, prepare, reusable
 from wsiseg.jobs.slurm import names_gpu
 from wsiseg.jobs.stop import StopSignals
 from wsiseg.jobs.work import Summary

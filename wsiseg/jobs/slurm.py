@@ -25,11 +25,11 @@ from pathlib import Path
 
 from wsiseg.errors import UsageError, WsisegError
 from wsiseg.jobs.folder import JobFolder
-from wsiseg.jobs.launch import JobRequest, Outcome, plan_event, prepare, reusable
 from wsiseg.jobs.manifest import Manifest, Slide
 from wsiseg.jobs.merge import merge
 from wsiseg.jobs.pool import Event
 from wsiseg.jobs.records import Record
+from wsiseg.jobs.request import JobRequest, Outcome, plan_event, prepare, reusable
 from wsiseg.jobs.shards import PLAN_VARIABLE, guided_chunks, plan_bytes
 from wsiseg.jobs.store import is_url
 from wsiseg.jobs.work import Summary
