@@ -21,7 +21,7 @@ def toml(data: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_prepare_reports_and_tiles_are_cut(painted, tmp_path, capsys):
+def test_prepare_reports_and_tiles_are_cut(painted, tmp_path):
     code = main(["prepare", str(painted / "slides"), "--labels", str(painted / "masks"), "--scale", "2", "--classes", "disc",
                  "-o", str(tmp_path / "stores"), "--report", str(tmp_path / "report")])  # fmt: skip
     assert code == 0
@@ -34,13 +34,12 @@ def test_prepare_reports_and_tiles_are_cut(painted, tmp_path, capsys):
         )
         == 0
     )
-    rows = list(csv.DictReader((tmp_path / "tiles" / "tiles.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "tiles" / "tiles.csv").read_text().splitlines()))
     assert {r["slide"] for r in rows} == {"a", "b", "c"}
     assert len({(r["slide"], r["fold"]) for r in rows}) == 3  # a slide is in one fold
     mask = cv2.imread(str(tmp_path / "tiles" / "masks" / rows[0]["file"]), cv2.IMREAD_UNCHANGED)
     assert mask.shape == (64, 64)
     assert all(float(r["tissue"]) >= 0.05 for r in rows)
-    assert "27" in capsys.readouterr().out or len(rows) > 0
 
 
 def test_instances_are_prepared_with_their_cores(painted, tmp_path):

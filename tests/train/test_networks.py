@@ -48,7 +48,7 @@ CASES = {
         {"name": "unet", **NARROW, "attention": "cbam", "gates": True, "bottleneck": "centre"},
         64,
     ),
-    "efficientnet": ({"name": "unet", "encoder": "efficientnet-b0", "decoder": [16, 16, 8, 8, 8]}, 64),
+    "efficientnet": ({"name": "unet", "encoder": "tu-efficientnet_lite0", "decoder": [16, 16, 8, 8, 8]}, 64),
     "timm encoder": ({"name": "unet", "encoder": "tu-resnet10t", "depth": 4, "decoder": [16, 16, 8, 8]}, 64),
     "pranet": ({"name": "pranet", "encoder": "resnet18", "width": 8}, 64),
     "smp": ({"name": "smp", "arch": "fpn", "encoder": "resnet18"}, 64),
