@@ -76,6 +76,12 @@ def test_bad_submissions_are_refused(tmp_path):
         score_masks(write(tmp_path / "p.csv", [("a", "99 5")]), good, size=Size(10, 10))
 
 
+def test_one_class_of_several(tmp_path):
+    predicted = write(tmp_path / "p.csv", [("a:nucleus", "1 4"), ("a:core", "2 2")])
+    (score,) = score_masks(predicted, write(tmp_path / "t.csv", [("a", "1 2")]), label="nucleus")
+    assert (score.id, score.dice) == ("a", pytest.approx(2 / 3))
+
+
 def squares(*boxes):
     out = np.zeros((40, 40), np.int32)
     for number, (y, x, n) in enumerate(boxes, 1):

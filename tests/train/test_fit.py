@@ -42,7 +42,10 @@ def test_a_killed_training_resumes_to_the_same_weights(stores, tmp_path):
     (_, one), (_, other) = read_checkpoint(whole.last), read_checkpoint(resumed.last)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[k], other[k]) for k in one)
-    tables = [list(csv.DictReader((tmp_path / n / "curves.csv").read_text().splitlines())) for n in ("whole", "killed")]
+    tables = [
+        list(csv.DictReader((tmp_path / n / "curves.csv").read_text().splitlines()))
+        for n in ("whole", "killed")
+    ]
     assert tables[0] == tables[1]
     assert [r["step"] for r in tables[0]] == ["4", "8"]
 

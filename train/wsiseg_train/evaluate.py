@@ -126,6 +126,7 @@ def coverage_runs(path: str | os.PathLike[str], size: Size) -> Runs:
 def score_masks(
     predicted: str | os.PathLike[str], truth: str | os.PathLike[str], *, size: Size | None = None, within: str | os.PathLike[str] | None = None,
     columns: tuple[float, float] | None = None,
+    label: str | None = None,
 ) -> list[MaskScore]:  # fmt: skip
     """Pixel scores per image of a submission, in its order.
 
@@ -133,12 +134,15 @@ def score_masks(
         truth: a CSV, a mask image, or a folder of mask images.
         size: of the slides, where masks are to be checked against it; needed with `within` and `columns`.
         within: score only where this image (of any size) is not 0.
+        label: the class to score of a submission whose rows are ID:CLASS.
         columns: score only these slide columns [x0, x1): a region that was held out.
 
     Raises:
         UsageError: ids without truth, runs that overlap or leave the slide.
     """
     rows = read_rows(predicted)
+    if label is not None:
+        rows = {name[: -len(label) - 1]: v for name, v in rows.items() if name.endswith(f":{label}")}
     if (within is not None or columns is not None) and size is None:
         raise UsageError(
             "scoring inside a region needs the slide's size; give --size WIDTHxHEIGHT or --slide"

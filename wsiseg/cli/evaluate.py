@@ -42,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--columns", metavar="X0,X1", help="score only these columns of the slide: a region that was held out"
     )
+    parser.add_argument(
+        "--class",
+        dest="label",
+        metavar="NAME",
+        help="score this class of a submission whose rows are ID:CLASS",
+    )
     parser.add_argument("--csv", type=Path, help="also write the table here")
     parser.add_argument(
         "--recipe", type=Path, help="sweep the threshold of a checkpoint on the recipe's held-out fold"
@@ -74,7 +80,12 @@ def main(args: argparse.Namespace) -> int:
         if columns is not None and len(columns) != 2:
             raise UsageError(f"--columns {args.columns}: give two numbers, X0,X1")
         scores = evaluate.score_masks(
-            args.predicted, args.truth, size=_size(args), within=args.within, columns=columns
+            args.predicted,
+            args.truth,
+            size=_size(args),
+            within=args.within,
+            columns=columns,
+            label=args.label,
         )
     if not scores:
         raise UsageError(f"{args.predicted}: no image to score")
