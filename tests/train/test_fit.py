@@ -50,8 +50,14 @@ def test_a_killed_training_resumes_to_the_same_weights(stores, tmp_path):
     assert [r["step"] for r in tables[0]] == ["4", "8"]
 
 
+def test_the_last_epoch_may_be_shorter(stores, tmp_path):
+    lines = []
+    assert train_recipe(recipe(stores, steps=5, epoch=3), tmp_path, say=lines.append).steps == 5
+    assert [line.split(":")[0] for line in lines] == ["step 3 of 5", "step 5 of 5"]
+
+
 def test_it_learns_discs(stores, tmp_path):
-    data = recipe_data(stores, steps=60, epoch=30, batch=4, ema=0.0, lr=0.01)
+    data = recipe_data(stores, steps=50, epoch=25, batch=4, ema=0.0, lr=0.01)
     lines = []
     result = train_recipe(recipe_from(data, "test"), tmp_path, say=lines.append)
     assert result.dice is not None

@@ -66,10 +66,13 @@ class SegmentationModule(L.LightningModule):
             self.trainer.current_epoch * per_epoch * self.trainer.world_size
             + self.trainer.global_rank * per_epoch
         )
+        # the last epoch is shorter where the steps are no multiple of it
+        left = config.steps - self.trainer.current_epoch * config.epoch
+        count = min(per_epoch, max(1, left) * config.accumulate * config.batch)
         workers = self.recipe.data.workers
         extra = {"prefetch_factor": 6} if workers else {}
         return DataLoader(
-            TileSet(self.maker, first, per_epoch), batch_size=config.batch, num_workers=workers, **extra
+            TileSet(self.maker, first, count), batch_size=config.batch, num_workers=workers, **extra
         )
 
     # -- steps
