@@ -13,7 +13,7 @@ from wsiseg.engines.cuda_driver import probe
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytest.importorskip("numba.cuda", reason="this numba has no CUDA target")
+pytest.importorskip("numba_cuda", reason="needs numba-cuda: pip install numba-cuda")
 
 
 def run_script(**environment: str) -> None:

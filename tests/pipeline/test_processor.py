@@ -13,8 +13,8 @@ from tests import fixtures_models
 from wsiseg.errors import BudgetError, Interrupted, ModelError, UsageError
 from wsiseg.memory import OutputCost
 from wsiseg.pipeline.options import RunOptions, SlideFailure, SlideResult, SlideTask
-from wsiseg.pipeline.processor import Processor
-from wsiseg.resident import resident_bytes
+from wsiseg.pipeline.processor import RESERVE_LEAST, RESERVE_SHARE, Processor
+from wsiseg.resident import resident_bytes, trim
 
 GRAPH = fixtures_models.random_conv(1, tissue="none")
 
@@ -86,8 +86,9 @@ def test_too_many_runs_fail_the_slide_with_its_numbers(tmp_path, sessions) -> No
 
 
 def _little(spare: int = 64) -> int:
-    """What is resident now and `spare` MiB."""
-    return resident_bytes() + (spare << 20)
+    """A budget that leaves about `spare` MiB for slides, whatever this process holds by now."""
+    trim()
+    return int((resident_bytes() + RESERVE_LEAST + (spare << 20)) / (1 - RESERVE_SHARE))
 
 
 def test_a_budget_without_room_for_the_model_is_refused_at_once(slides, segment) -> None:  # type: ignore[no-untyped-def]
@@ -101,7 +102,7 @@ def test_a_slide_that_does_not_fit_is_one_line_with_what_would(slides, segment, 
     tifffile.imwrite(
         wide, np.zeros((64, 60000, 3), np.uint8), photometric="rgb", compression="jpeg", rowsperstrip=64
     )
-    outcomes = segment([wide, slides[0]], GRAPH, 32, memory=_little(48))
+    outcomes = segment([wide, slides[0]], GRAPH, 32, memory=_little(26))
     assert isinstance(outcomes[0], SlideFailure)
     assert outcomes[0].error.count("\n") == 0
     assert "give --memory" in outcomes[0].error

@@ -67,13 +67,13 @@ def build(request: Request) -> Built:
 
 
 def _quantise(graph: Any, request: Request) -> Any:
-    if importlib.util.find_spec("nncf") is None:
-        raise EngineError("int8 needs NNCF, which is not installed; pip install nncf (Apache-2.0)")
     if request.tiles_from != "slide" or len(request.tiles) < MINIMUM_TILES:
         raise UsageError(
             f"int8 is calibrated on your own slides: {len(request.tiles) if request.tiles_from == 'slide' else 0} tiles with "
             f"tissue given, at least {MINIMUM_TILES} needed; add --slide SLIDE.tif"
         )
+    if importlib.util.find_spec("nncf") is None:
+        raise EngineError("int8 needs NNCF, which is not installed; pip install nncf (Apache-2.0)")
     tiles = [np.ascontiguousarray(t[None]) for t in request.tiles]
     request.tell(f"calibrating int8 on {len(tiles)} tiles")
     # NNCF draws its own progress; it imports torch where that is installed, which then tells of missing GPUs.
