@@ -22,8 +22,9 @@ from wsiseg.pipeline.config import RunConfig
 from wsiseg.pipeline.options import RunOptions
 from wsiseg.resident import tighten_allocator
 from wsiseg.synth import Scene, write_slide
+from wsiseg.units import parse_width_height
 
-SIZE = Size(8192, 12288)
+SIZE = "24576x16384"  # a slide of the usual size: what a slide costs once is then a small part
 # Name, network (None: the bundled one), scale, target.
 CASES = {
     "resnet34": ("U-Net ResNet34 size, scale 4", networks.unet_resnet34, 4, 1.10),
@@ -83,14 +84,16 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=30, help="for each case")
     parser.add_argument("--only", choices=CASES)
+    parser.add_argument("--size", default=SIZE, metavar="WIDTHxHEIGHT", help="of the synthetic slide")
     args = parser.parse_args()
+    size = Size(*parse_width_height(args.size))
     tighten_allocator()
     names = [args.only] if args.only else list(CASES)
     with tempfile.TemporaryDirectory() as folder:
         slide = Path(folder) / "slide.tif"
-        write_slide(slide, Scene(SIZE, 1), "tiled-jpeg")
+        write_slide(slide, Scene(size, 1), "tiled-jpeg")
         reports = {name: case(name, slide, Path(folder), args.seconds) for name in names}
-    question = f"Pipeline against ideal: JPEG slide of {SIZE}, tile 512, overlap 25 %, every tile run"
+    question = f"Pipeline against ideal: JPEG slide of {size}, tile 512, overlap 25 %, every tile run"
     notes = [
         f"{CASES[name][0]}: {report.session}; {report.tiles:.0f} tiles" for name, report in reports.items()
     ]
