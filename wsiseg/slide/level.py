@@ -51,7 +51,11 @@ class SegmentSource(Protocol):
         """Bytes that the segment takes in the file; 0 when unknown."""
 
     def total_stored(self) -> int:
-        """Bytes that all segments take in the file; 0 when unknown."""
+        """Bytes that all segments take in the file; 0 when unknown.
+
+        Raises:
+            SlideError: it should be known, but cannot be told. The pixels can be read for all that.
+        """
 
 
 @dataclass(frozen=True, eq=False)
