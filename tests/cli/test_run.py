@@ -114,6 +114,48 @@ def test_bad_slides_fail_alone(run: Run, slides: Path, model: Path, tmp_path: Pa
     assert "3 of 7 slides failed" in one_line(done)
 
 
+def test_a_batch_of_ten_of_which_four_are_broken(run: Run, slides: Path, model: Path, tmp_path: Path) -> None:
+    """Each broken in another way, among good ones of other layouts; the good ones come out as if they were alone."""
+
+    def write(name: str, **options: object) -> Path:
+        pixels = np.random.default_rng(len(name)).integers(0, 256, (200, 150, 3), np.uint8)
+        tifffile.imwrite(slides / f"{name}.tif", pixels, photometric="rgb", **{"tile": (64, 64), **options})
+        return slides / f"{name}.tif"
+
+    good = [*sorted(slides.iterdir()), write("lzw", compression="lzw"), write("strips", tile=None)]
+    garbled = write("garbled", compression="deflate")
+    with tifffile.TiffFile(garbled) as tiff:
+        start = tiff.pages[0].dataoffsets[4]
+    with open(garbled, "r+b") as file:
+        file.seek(start)
+        file.write(bytes(16))
+    truncated = write("truncated")
+    truncated.write_bytes(truncated.read_bytes()[:-5000])
+    tifffile.imwrite(slides / "floating.tif", np.zeros((64, 64), np.float32), tile=(64, 64))
+    (slides / "notes.tif").write_text("not a slide at all")
+    reasons = {
+        "garbled": "tile row 1, column 1 of page 0 is damaged: ",
+        "truncated": "tile row 3, column 2 of page 0 is damaged: its 12288 bytes at ",
+        "floating": "pixels are 32-bit floating point",
+        "notes": "is not a TIFF, zarr, PNG or JPEG file",
+    }
+    done = run("run", slides, "-o", "out.csv", "--model", model, "--memory", "1GiB", "--threads", 2)
+    assert done.returncode == 1, done.stderr
+    assert "4 of 10 slides failed" in one_line(done)
+    for name, reason in reasons.items():
+        lines = [line for line in done.stderr.splitlines() if f"{name}: FAILED" in line]
+        assert len(lines) == 1, done.stderr
+        assert f"{slides / name}.tif: {reason}" in lines[0]
+    found = rows(tmp_path / "out.csv")
+    assert set(found) == {path.stem for path in good}
+    assert all(found.values())
+    (tmp_path / "alone").mkdir()
+    for path in good:
+        alone = run("run", path, "-o", f"alone/{path.stem}.csv", "--model", model, "--memory", "1GiB")
+        assert alone.returncode == 0, alone.stderr
+        assert rows(tmp_path / f"alone/{path.stem}.csv") == {path.stem: found[path.stem]}
+
+
 def test_usage_errors_are_one_line_and_exit_2(run: Run, slides: Path, model: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     other = tmp_path / "other"

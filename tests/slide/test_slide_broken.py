@@ -11,8 +11,9 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from slide_samples import patch_bytes, patch_tag, picture, read_path, segments, write_tiff
+from slide_samples import patch_bytes, patch_tag, picture, plain_shrink, read_path, segments, write_tiff
 
+from wsiseg.cli.main import main
 from wsiseg.errors import BadSegment, SlideError, UnsupportedSlide
 from wsiseg.slide import DecodePool, NetworkReader, open_slide
 
@@ -297,6 +298,42 @@ def test_loop_of_pages(tmp_path: Path, pool: DecodePool) -> None:
     np.testing.assert_array_equal(read_path(path, 1, pool), PICTURE)
     with open_slide(path) as slide:
         assert any("refers to itself" in w for w in slide.warnings)
+
+
+def ome(path: Path) -> bytes:
+    """An OME-TIFF of `PICTURE` with one lower resolution as a sub-image; its bytes."""
+    with tifffile.TiffWriter(path, ome=True) as tiff:
+        tiff.write(PICTURE, photometric="rgb", tile=(64, 64), subifds=1, metadata={"axes": "YXS"})
+        tiff.write(np.ascontiguousarray(PICTURE[::2, ::2]), photometric="rgb", tile=(64, 64), subfiletype=1)
+    return path.read_bytes()
+
+
+def test_axes_that_cannot_be_read_are_told(
+    tmp_path: Path, pool: DecodePool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "s.ome.tif"
+    path.write_bytes(ome(path).replace(b'SizeX="192"', b'SizeX="1x2"'))
+    np.testing.assert_array_equal(read_path(path, 1, pool), PICTURE)
+    with open_slide(path) as slide:
+        (warning,) = slide.warnings
+        assert warning.startswith("what it says of its axes cannot be read (invalid literal")
+        assert warning.endswith("its pages are taken as they are")
+        assert len(slide.levels) == 2
+    assert main(["info", str(path)]) == 0
+    assert "what it says of its axes cannot be read" in capsys.readouterr().out
+
+
+def test_sub_images_that_cannot_be_read_are_told(tmp_path: Path, pool: DecodePool) -> None:
+    path = tmp_path / "s.ome.tif"
+    ome(path)
+    with tifffile.TiffFile(path) as tiff:
+        (start,) = tiff.pages[0].tags[330].value  # type: ignore[union-attr]
+    patch_bytes(path, start, b"\xff\xff")
+    np.testing.assert_array_equal(read_path(path, 2, pool), plain_shrink(PICTURE, 2))
+    with open_slide(path) as slide:
+        wanted = "sub-images after 0 of page 0 cannot be read (suspicious number of tags 65535)"
+        assert wanted in slide.warnings
+        assert len(slide.levels) == 1
 
 
 def test_a_hundred_thousand_pages(tmp_path: Path, pool: DecodePool) -> None:

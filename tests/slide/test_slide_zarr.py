@@ -124,6 +124,22 @@ def test_ome_zarr_pyramid(tmp_path: Path, pool: DecodePool, version: str, axes: 
         np.testing.assert_array_equal(read_slide(slide, 3, pool), plain_shrink(PICTURE, 3))
 
 
+def test_a_size_on_disc_that_cannot_be_told_is_said(
+    tmp_path: Path, pool: DecodePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = plain(tmp_path / "s.zarr", PICTURE, 3, (32, 32, 3))
+
+    def refuse(array: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(zarr.Array, "nbytes_stored", refuse)
+    with open_slide(path) as slide:
+        assert (slide.plan(1).stored, slide.plan(2).stored) == (0, 0)
+        wanted = "how many bytes level 0 takes cannot be told ([Errno 13] Permission denied)"
+        assert slide.warnings == (wanted,)
+        np.testing.assert_array_equal(read_slide(slide, 1, pool), PICTURE)
+
+
 def test_units_are_converted(tmp_path: Path) -> None:
     path = ome(tmp_path / "s.zarr", "0.4", [np.moveaxis(PICTURE, -1, 0)], "cyx", unit="millimeter")
     with open_slide(path) as slide:

@@ -205,6 +205,9 @@ class Feeder(threading.Thread):
             since = time.perf_counter()
             reader.wait(need)
             since = job.spent("wait for reading", since)
+            if last:
+                # Before this row's tiles, which wait for the network: the threads that decode have nothing else to do.
+                self._read_ahead(reader)
             y = grid.y.origin(row)
             for x in columns:
                 if self._slot is None:
@@ -225,8 +228,6 @@ class Feeder(threading.Thread):
                     self._flush()
             since = job.spent("cut", since)
             self._emit(RowDone(row))
-            if last:
-                self._read_ahead(reader)
             self._progress(job, (number + (row + 1) / len(spans)) / len(job.memory.panels))
         self._emit(PanelDone())
 

@@ -13,10 +13,15 @@ from wsiseg.geometry import Size
 U8 = npt.NDArray[np.uint8]
 
 
+# libjpeg-turbo writes around the caches when its output is aligned to 32 bytes: a fifth slower, and what is to be shrunk
+# next is then not in them. So buffers begin half way between two such places.
+ALIGN, BESIDE = 32, 16
+
+
 class Scratch:
     """Byte buffers that one decoding thread keeps and reuses; each grows to the largest size ever asked of it.
 
-    Memory bound: the sum over names of the largest request, which is what `Level.scratch` lists.
+    Memory bound: the sum over names of the largest request, which is what `Level.scratch` lists, and a few bytes each.
     """
 
     def __init__(self) -> None:
@@ -26,7 +31,9 @@ class Scratch:
         """uint8 [nbytes], valid until the same name is taken again."""
         held = self._buffers.get(name)
         if held is None or held.size < nbytes:
-            held = self._buffers[name] = np.empty(nbytes, np.uint8)
+            whole = np.empty(nbytes + ALIGN, np.uint8)
+            start = (BESIDE - whole.ctypes.data) % ALIGN
+            held = self._buffers[name] = whole[start : start + nbytes]
         return held[:nbytes]
 
 
@@ -44,7 +51,11 @@ class SegmentSource(Protocol):
         """Bytes that the segment takes in the file; 0 when unknown."""
 
     def total_stored(self) -> int:
-        """Bytes that all segments take in the file; 0 when unknown."""
+        """Bytes that all segments take in the file; 0 when unknown.
+
+        Raises:
+            SlideError: it should be known, but cannot be told. The pixels can be read for all that.
+        """
 
 
 @dataclass(frozen=True, eq=False)

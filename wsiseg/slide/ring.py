@@ -20,6 +20,9 @@ from wsiseg_kernels.cpu import shrink
 if TYPE_CHECKING:
     from wsiseg.slide.slide import Slide
 
+# No row is ever so far down.
+NOBODY = 1 << 62
+
 
 @dataclass
 class ReadStats:
@@ -113,6 +116,7 @@ class NetworkReader:
         self._released = 0
         self._releaser: int | None = None
         self._running = 0
+        self._wanted = NOBODY  # the first row that somebody waits for
         self._error: BaseException | None = None
         self._closed = False
         self._started = False
@@ -164,6 +168,7 @@ class NetworkReader:
                         f"row {y1} cannot be read: {self._released} is the last row released, the ring has "
                         f"{len(self.ring)} rows and one decoding unit writes up to {self._plan.unit}"
                     )
+                self._wanted = min(self._wanted, y1)
                 self._pool.lock.wait()
             self.stats.wait_seconds += time.perf_counter() - began
 
@@ -178,7 +183,8 @@ class NetworkReader:
             self._releaser = threading.get_ident()
             if y0 > self._released:
                 self._released = y0
-                self._pool.lock.notify_all()
+                if self._fits():
+                    self._pool.lock.notify_all()
 
     def close(self) -> None:
         """Stop reading. Idempotent, from any thread; returns when no thread writes into the ring any more."""
@@ -201,9 +207,7 @@ class NetworkReader:
     # -- the pool's side; next_unit and finished run with the pool's lock held
 
     def next_unit(self) -> int | None:
-        if self._closed or self._error is not None or self._next >= len(self._open) * self._columns:
-            return None
-        if not self._fits():
+        if self._closed or self._error is not None or not self._fits():
             return None
         unit, self._next, self._running = self._next, self._next + 1, self._running + 1
         return unit
@@ -249,12 +253,17 @@ class NetworkReader:
         self.stats.segments += done.segments
         self.stats.stored_bytes += done.stored
         self.stats.pixels += done.pixels
-        before = self._done_rows
+        could = self._fits()
         self._units_done[unit // self._columns] += 1
         while self._done_rows < len(self._open) and self._units_done[self._done_rows] == self._columns:
             self._done_rows += 1
-        # Threads that look for units are not woken by one that is done, only by rows that are released.
-        return self._done_rows > before or self._closed or not self._running
+        # Waking a thread costs as much as reading a plain strip. Whoever waits for a row sleeps until it is there, or
+        # until nothing goes on without it; threads that look for units sleep until there are some.
+        can = self._fits()
+        if self._ready() >= self._wanted or self._closed or not (self._running or can) or (can and not could):
+            self._wanted = NOBODY
+            return True
+        return False
 
     # -- inside
 
@@ -269,8 +278,10 @@ class NetworkReader:
         return self._ys[self._done_rows] // self._r
 
     def _fits(self) -> bool:
-        """Whether the rows that the next unit writes are free."""
+        """Whether there is another unit, and the rows that it writes are free."""
         row = self._next // self._columns
+        if row >= len(self._open):
+            return False
         last = row == len(self._open) - 1
         top = self._plan.network.height if last else -(-self._ys[row + 1] // self._r)
         # Rows that were given up before they were ready are still to be written, and may not be overtaken.
@@ -354,11 +365,7 @@ class NetworkReader:
             if r == 1:
                 np.copyto(out, part)
             else:
-                # The kernel takes whole arrays; only cropped edges and the (small) result are copied.
-                small = out if out.flags.c_contiguous else np.empty(out.shape, np.uint8)
-                shrink(np.ascontiguousarray(part), r, small)
-                if small is not out:
-                    np.copyto(out, small)
+                shrink(part, r, out)
             done += n
 
     def _repeat_edges(self, row: int) -> None:

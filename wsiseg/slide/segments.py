@@ -17,7 +17,7 @@ import numpy.typing as npt
 from wsiseg.errors import UnsupportedSlide
 from wsiseg.geometry import Size
 from wsiseg.slide.level import U8, Scratch
-from wsiseg.slide.streams import BadStream, jpeg2000_frame, jpeg_frame, jpegxl_frame, webp_frame
+from wsiseg.slide.streams import BadStream, JpegFrames, jpeg2000_frame, jpegxl_frame, webp_frame
 from wsiseg.slide.tifflayout import TiffLayout
 from wsiseg.slide.tiffpage import compression_name
 
@@ -80,17 +80,17 @@ def _bytes(path: str | os.PathLike[str], layout: TiffLayout) -> Decode:
     )
     if not wide and bits not in (1, 2, 4, 10, 12, 14):
         raise UnsupportedSlide(path, f"{bits}-bit samples are not read")
-    row_bytes = layout.row_bytes
+    row_bytes, full, last = layout.row_bytes, layout.segment_bytes(), layout.rows - 1
+    cut = layout.segment_bytes(last)
 
     def decode(data: Any, row: int, col: int, scratch: Scratch) -> Array:
-        need = layout.segment_bytes(row)
+        need = cut if row == last else full
         if layout.fillorder == 2:
             data = imagecodecs.bitorder_decode(bytes(data))
         if decompress is None:
             flat = np.frombuffer(data, np.uint8, count=min(need, len(data)))
         else:
             # Strips at the end may decode to the full height, so the buffer has it.
-            full = layout.segment_bytes()
             flat = decompress(data, out=scratch.take("decoded", full))
         if flat.size < need:
             raise BadStream(f"it decodes to {flat.size} of {need} bytes")
@@ -116,13 +116,14 @@ def _jpeg(path: str | os.PathLike[str], layout: TiffLayout) -> Decode:
     if samples == 3 and layout.photometric not in (2, 6):
         raise UnsupportedSlide(path, f"JPEG with photometric interpretation {layout.photometric} is not read")
     tables, header, limit = layout.tables, layout.header, layout.segment
+    measure = JpegFrames(part=header is not None)
 
     def decode(data: Any, row: int, col: int, scratch: Scratch) -> Array:
         data = bytes(data)
         if header is None:
-            frame = jpeg_frame(data)
+            frame = measure(data)
         else:
-            frame = jpeg_frame(header + data, part=True)
+            frame = measure(header + data)
             data = header + data + b"\xff\xd9"
         check_fit(frame.size, frame.samples, limit, samples)
         colour = space

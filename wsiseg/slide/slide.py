@@ -53,7 +53,17 @@ class Slide:
         for candidate in candidates(self.levels, scale, level):
             if candidate.index == 0 or not candidate.exact or self._matches(candidate):
                 break
-        return plan_read(self.size, candidate, scale, candidate.source.total_stored())
+        return plan_read(self.size, candidate, scale, self._stored(candidate))
+
+    def _stored(self, level: Level) -> int:
+        """Bytes of a level in the file; 0 when unknown, with a warning when that is odd."""
+        try:
+            return level.source.total_stored()
+        except SlideError as error:
+            with self._lock:
+                if error.reason not in self.warnings:
+                    self.warnings += (error.reason,)
+            return 0
 
     def _matches(self, level: Level) -> bool:
         with self._lock:

@@ -26,6 +26,36 @@ class Frame:
     adobe: int = -1
 
 
+@dataclass(frozen=True, slots=True)
+class JpegHeaders:
+    """What stands before a JPEG stream's scan: `frame` and, for checking the scan, where it begins and its kind."""
+
+    frame: Frame
+    scan: int
+    baseline: bool
+    restarts: bool
+
+
+class JpegFrames:
+    """`jpeg_frame` for many streams of one writer: headers that equal the last ones byte for byte are not read again.
+
+    Safe from several threads: the last ones are kept as one pair, which is replaced whole.
+    """
+
+    def __init__(self, *, part: bool = False) -> None:
+        self._part = part
+        self._last: tuple[bytes, JpegHeaders] | None = None
+
+    def __call__(self, data: bytes) -> Frame:
+        """As `jpeg_frame`."""
+        last = self._last
+        if last is None or not data.startswith(last[0]):
+            headers = jpeg_headers(data, part=self._part)
+            last = self._last = data[: headers.scan], headers
+        _check_scan(data, last[1], part=self._part)
+        return last[1].frame
+
+
 def jpeg_frame(data: bytes, *, part: bool = False) -> Frame:
     """Frame header of a JPEG stream, after checking that its scan is whole.
 
@@ -38,6 +68,13 @@ def jpeg_frame(data: bytes, *, part: bool = False) -> Frame:
     Raises:
         BadStream: no frame, or a scan that is cut or garbled.
     """
+    headers = jpeg_headers(data, part=part)
+    _check_scan(data, headers, part=part)
+    return headers.frame
+
+
+def jpeg_headers(data: bytes, *, part: bool = False) -> JpegHeaders:
+    """The headers of a JPEG stream; arguments and errors as of `jpeg_frame`."""
     if data[:2] != b"\xff\xd8":
         raise BadStream("it does not start like a JPEG stream")
     at, frame, process, jfif, adobe, restarts = 2, None, 0, False, -1, part
@@ -77,23 +114,26 @@ def jpeg_frame(data: bytes, *, part: bool = False) -> Frame:
     bits, height, width, samples = frame
     if bits != 8:
         raise BadStream(f"its JPEG stream has {bits}-bit samples")
-    _check_scan(data, at + 2 + length, baseline=process in (0xC0, 0xC1), restarts=restarts, part=part)
-    return Frame(Size(height, width), samples, jfif, bits, adobe)
+    whole = Frame(Size(height, width), samples, jfif, bits, adobe)
+    return JpegHeaders(whole, at + 2 + length, process in (0xC0, 0xC1), restarts)
 
 
-def _check_scan(data: bytes, start: int, *, baseline: bool, restarts: bool, part: bool) -> None:
+def _check_scan(data: bytes, headers: JpegHeaders, *, part: bool) -> None:
     """The end marker must follow the scan (writers may pad after it), and nothing but data may come before it."""
+    start = headers.scan
     end = data.rfind(b"\xff\xd9", start)
     if end < 0 and part and len(data) >= start + 2 and data[-2] == 0xFF and 0xD0 <= data[-1] <= 0xD7:
         end = len(data)
     if end < 0:
         raise BadStream("its JPEG scan is cut: the end marker is missing")
-    if not baseline:
+    if not headers.baseline:
         return
     scan = np.frombuffer(data, np.uint8)[start:end]
     after = scan[np.flatnonzero(scan[:-1] == 0xFF) + 1]
+    if not after.any():
+        return
     stray = after[(after != 0) & (after != 0xFF)]
-    if restarts:
+    if headers.restarts:
         stray = stray[stray & 0xF8 != 0xD0]
     # Tables or another scan may follow the first one in files that store each component by itself.
     if stray.size and stray[0] not in (0xC4, 0xDA, 0xDB, 0xDD):

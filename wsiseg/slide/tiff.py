@@ -73,7 +73,7 @@ def _open(file: RawFile, tiff: Any, mpp: float | None) -> Opened:
             f"{missing} of {len(layout.counts)} {what} are missing (byte count 0); they are white"
         )
     levels = [_level(0, source.size, source)]
-    for name, other in _reduced(tiff, pages, base, page):
+    for name, other in _reduced(tiff, pages, base, warnings):
         try:
             lower = page_layout(file.path, other, name)
             if _kin(layout, lower):
@@ -127,7 +127,7 @@ def _pages(file: RawFile, tiff: Any) -> tuple[list[Any], list[str]]:
         except Exception as error:
             if not pages:
                 raise
-            warnings.append(f"pages after {len(pages)} cannot be read ({str(error)[:80]})")
+            warnings.append(f"pages after {len(pages)} cannot be read ({_brief(error)})")
             break
         if page.offset in seen:
             warnings.append("its list of pages refers to itself")
@@ -158,7 +158,7 @@ def _base(file: RawFile, tiff: Any, pages: list[Any], warnings: list[str]) -> in
     return 0
 
 
-def _axes(file: RawFile, tiff: Any, pages: int) -> dict[str, int]:
+def _axes(file: RawFile, tiff: Any, pages: int, warnings: list[str]) -> dict[str, int]:
     """Axes longer than 1 of the first image by the file's own metadata (OME, ImageJ, tifffile); {} without such."""
     if not (tiff.is_ome or tiff.is_imagej or tiff.is_shaped or tiff.is_qpi):
         return {}
@@ -169,14 +169,22 @@ def _axes(file: RawFile, tiff: Any, pages: int) -> dict[str, int]:
     try:
         series = tiff.series[0]
         return {a: int(n) for a, n in zip(series.axes, series.shape, strict=True) if n > 1}
-    except Exception:
+    except Exception as error:  # whatever tifffile's readers of foreign metadata raise
+        warnings.append(
+            f"what it says of its axes cannot be read ({_brief(error)}); its pages are taken as they are"
+        )
         return {}
+
+
+def _brief(error: Exception) -> str:
+    """What an exception of a library says, as a part of one line."""
+    return " ".join(str(error).split())[:80] or type(error).__name__
 
 
 def _channels(file: RawFile, tiff: Any, pages: list[Any], base: int, warnings: list[str]) -> TiffLayout:
     """The layout of the slide, with gray pages joined to RGB where three of them are its channels."""
     layout = page_layout(file.path, pages[base], f"page {base}")
-    others = {a: n for a, n in _axes(file, tiff, len(pages)).items() if a not in "YXS"}
+    others = {a: n for a, n in _axes(file, tiff, len(pages), warnings).items() if a not in "YXS"}
     if not others:
         alike = [p for p in pages if p.hash == pages[base].hash]
         plain = layout.samples == 1 and layout.bits >= 8 and layout.photometric == 1
@@ -218,16 +226,17 @@ def _stacked(file: RawFile, tiff: Any, layout: TiffLayout) -> TiffLayout:
     return join_planes(parts)
 
 
-def _reduced(tiff: Any, pages: list[Any], base: int, page: Any) -> list[tuple[str, Any]]:
+def _reduced(tiff: Any, pages: list[Any], base: int, warnings: list[str]) -> list[tuple[str, Any]]:
     """Pages and sub-images that could be lower resolutions, with their names."""
+    page = pages[base]
     found: list[tuple[str, Any]] = []
     try:
         for i, sub in enumerate(page.pages or ()):
             if i >= 64:
                 break
             found.append((f"sub-image {i} of page {base}", sub))
-    except Exception:
-        found = []
+    except Exception as error:  # whatever tifffile raises for tags of the wrong kind
+        warnings.append(f"sub-images after {len(found)} of page {base} cannot be read ({_brief(error)})")
     for i, other in enumerate(pages):
         if i != base and other.imagewidth < page.imagewidth and other.imagelength < page.imagelength:
             found.append((f"page {i}", other))

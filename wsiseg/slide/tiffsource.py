@@ -32,6 +32,9 @@ class TiffSource:
         self._decode = decoder(file.path, layout)
         self._convert = converter(file.path, layout, depth)
         self._turn = turn(layout.orientation)
+        self._upright = layout.orientation == 1
+        # Asked for with every segment, and counted out anew by the layout each time.
+        self._rows, self._cols, self._planes = layout.rows, layout.cols, layout.planes
         self._max_stored = limits.MAX_GROWTH * layout.segment_bytes() + limits.MAX_STORED_EXTRA
 
     @property
@@ -80,9 +83,7 @@ class TiffSource:
         return need
 
     def stored(self, row: int, col: int) -> int:
-        p, q = self._place(row, col)
-        lay = self.layout
-        return sum(int(lay.counts[k * lay.rows * lay.cols + p * lay.cols + q]) for k in range(lay.planes))
+        return sum(int(self.layout.counts[i]) for i in self._indices(*self._place(row, col)))
 
     def total_stored(self) -> int:
         """Bytes of all segments in the file, as far as the header can be believed."""
@@ -97,7 +98,7 @@ class TiffSource:
             BadSegment: as `read`.
         """
         try:
-            data = self._stored(row * self.layout.cols + col, scratch, "stored")
+            data = self._stored(row * self._cols + col, scratch, "stored")
             return np.full((*size, 3), 255, np.uint8) if data is None else decode(bytes(data))
         except DAMAGE as error:
             raise self._bad(row, col, _reason(error)) from error
@@ -154,18 +155,24 @@ class TiffSource:
 
     def samples(self, p: int, q: int, scratch: Scratch) -> list[npt.NDArray[np.generic]] | None:
         """Decoded samples of stored segment (p, q), one array [h, w, n] per plane; None where it is missing."""
-        lay = self.layout
-        at = [k * lay.rows * lay.cols + p * lay.cols + q for k in range(lay.planes)]
-        if all(lay.counts[i] == 0 for i in at):
+        at = self._indices(p, q)
+        if len(at) == 1:
+            data = self._stored(at[0], scratch, "stored")
+            return None if data is None else [self._decode(data, p, q, scratch)]
+        if all(self.layout.counts[i] == 0 for i in at):
             return None
         planes = []
         for k, i in enumerate(at):
             data = self._stored(i, scratch, "stored" if k == 0 else f"stored{k}")
             if data is None:
                 raise BadStream(f"channel {k} is missing")
-            plane = self._decode(data, p, q, scratch)
-            planes.append(plane if len(at) == 1 else plane.copy())
+            planes.append(self._decode(data, p, q, scratch).copy())
         return planes
+
+    def _indices(self, p: int, q: int) -> range:
+        """Where the planes of stored segment (p, q) stand in the file's tables."""
+        at, every = p * self._cols + q, self._rows * self._cols
+        return range(at, at + self._planes * every, every)
 
     def _stored(self, i: int, scratch: Scratch, name: str) -> memoryview | None:
         """The bytes of segment number `i` in the file's tables; None where it is missing."""
@@ -184,7 +191,9 @@ class TiffSource:
 
     def _place(self, row: int, col: int) -> tuple[int, int]:
         """The stored segment shown at (row, col)."""
-        rows, cols = self.layout.rows, self.layout.cols
+        if self._upright:
+            return row, col
+        rows, cols = self._rows, self._cols
         if self._turn.transpose:
             rows, cols = cols, rows
         if self._turn.flip_y:
@@ -194,7 +203,7 @@ class TiffSource:
         return (col, row) if self._turn.transpose else (row, col)
 
     def _orient(self, rgb: U8) -> U8:
-        return rgb if self.layout.orientation == 1 else self._turn.apply(rgb)
+        return rgb if self._upright else self._turn.apply(rgb)
 
     def _bad(self, p: int, q: int, why: str) -> BadSegment:
         lay = self.layout

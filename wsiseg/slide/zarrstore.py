@@ -219,8 +219,11 @@ class ZarrSource:
     def total_stored(self) -> int:
         try:
             return int(self._array.nbytes_stored())
-        except Exception:
-            return 0
+        except Exception as error:
+            reason = " ".join(str(error).split())[:80] or type(error).__name__
+            raise SlideError(
+                self._path, f"how many bytes {self.layout.name} takes cannot be told ({reason})"
+            ) from error
 
     def samples(self, row: int, col: int, scratch: Scratch) -> list[np.ndarray[Any, Any]]:
         """One array [h, w, samples]."""
