@@ -110,6 +110,20 @@ def test_a_slide_that_goes_on_adds_to_what_was_loaded(tmp_path: Path) -> None:
     assert loaded[0]["x"].tolist() == [0, 1, 2]
 
 
+def test_who_goes_on_knows_what_a_save_costs(tmp_path: Path) -> None:
+    first, second = Prices(), Prices()
+    checkpoint = Checkpoint(DiskStore(tmp_path), SLIDE, "digest", first)
+    save(checkpoint, {}, {"a": np.arange(5)}, row=0)
+    told = first.last
+    save(checkpoint, {}, {"a": np.arange(5)}, row=1)
+    assert Checkpoint(DiskStore(tmp_path), SLIDE, "digest", second).load() is not None
+    assert second.last == told
+    third = Prices()
+    third.note(7.0, 40)
+    Checkpoint(DiskStore(tmp_path), SLIDE, "digest", third).load()
+    assert third.last == (7.0, 40)  # what was measured here counts
+
+
 def test_a_slide_that_begins_anew_leaves_nothing_of_the_old_chain(tmp_path: Path) -> None:
     saved(tmp_path, 3)
     checkpoint = Checkpoint(DiskStore(tmp_path), SLIDE, "digest")

@@ -51,7 +51,8 @@ class Checkpoint:
     ) -> None:
         self._store, self._folder, self._clock = store, f"{FOLDER}/{slide.key}", clock
         self._owner = [digest, slide.id, slide.size, slide.mtime]
-        self._pace = Pace(prices or Prices(), clock)
+        self._prices = prices or Prices()
+        self._pace = Pace(self._prices, clock)
         self._loaded = self._next = (
             0,
             0,
@@ -73,7 +74,7 @@ class Checkpoint:
         import numpy as np
 
         grown: dict[str, list[Any]] = {}
-        state, about, number, checksum, seconds = {}, None, 0, 0, 0.0
+        state, about, number, checksum, seconds, price = {}, None, 0, 0, 0.0, None
         while (part := self._read(number, checksum)) is not None:
             header, body = part
             arrays, at = [], 0
@@ -84,10 +85,14 @@ class Checkpoint:
                 grown.setdefault(name, []).append(array)
             state = {name: array.copy() for name, array in arrays[len(header["grown"]) :]}
             about, checksum, seconds = header["about"], header["checksum"], header["seconds"]
+            if header["price"] is not None and self._prices.last is None:
+                price = header["price"]
             number += 1
         if about is None:
             return None
         self._loaded = number, checksum, seconds
+        if price is not None:
+            self._prices.note(*price)
         return {name: np.concatenate(parts) for name, parts in grown.items()} | state, about
 
     def begin(self, resumed: bool) -> None:
@@ -123,7 +128,7 @@ class Checkpoint:
         number, before, _ = self._next
         header: dict[str, Any] = {
             "format": FORMAT, "owner": self._owner, "before": before, "about": dict(about or {}),
-            "seconds": self._pace.elapsed, "grown": entries[0], "state": entries[1],
+            "seconds": self._pace.elapsed, "price": self._prices.last, "grown": entries[0], "state": entries[1],
         }  # fmt: skip
         header["checksum"] = _checksum(before, header["about"], views)
         self._next = number + 1, header["checksum"], 0.0

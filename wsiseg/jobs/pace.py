@@ -6,11 +6,15 @@ A save is made when both hold:
                   so that a kill at any moment repeats at most that share of the slide, and never mind how tissue lies in it
     affordable    all saves of this slide, the coming one at twice its usual price, take at most COST of its time
 
-Before anything was measured a save counts as FIRST seconds and its bytes at RATE, so a process saves its first slide
-after some 20 s at the earliest. From then on it knows its disk: with one that takes 10 ms a save may come every 2 s.
-A slide is worth saving within STEP when it takes longer than 2 / COST / STEP (4,000) saves: 40 s with such a disk, 7
-minutes with one that takes 0.1 s. A shorter one repeats up to 200 saves' time rather than pay more than COST. A disk
-that takes longer than FIRST says is found out by one save, in a thread that the slide does not wait for.
+Before anything was measured a save counts as FIRST seconds and its bytes at RATE, so the first slide of a process is
+saved after some 12 s at the earliest, and one that is killed before begins anew. From then on the price is known, also
+to the process that goes on: where a save takes 10 ms, one may come every 2 s. All of STEP's promise holds for a slide
+that takes longer than SAFETY / COST / STEP (6,667) saves: 67 s on such a disk, 11 minutes where a save takes 0.1 s. A
+shorter one repeats up to SAFETY / COST (200) saves' time rather than pay more than COST. A disk that takes longer than
+FIRST says is found out by one save, in a thread that the slide does not wait for.
+
+To what lies between two saves come the row of tiles that was in work, and the rows that are run again for their sums
+(`pipeline.job.Resume`), one at the usual overlaps: with 20 rows of tiles or more that is within a tenth of the slide.
 """
 
 from __future__ import annotations
@@ -21,9 +25,9 @@ from collections import deque
 from collections.abc import Callable
 
 COST = 0.01
-STEP = 0.05
+STEP = 0.03
 SAFETY = 2.0  # a save may take so much longer than the usual one
-FIRST, RATE = 0.1, 20e6  # seconds, and bytes per second
+FIRST, RATE = 0.05, 20e6  # seconds, and bytes per second
 
 
 def worth_saving(elapsed: float, since: float, paid: float, price: float, before: float = 0.0) -> bool:
@@ -42,6 +46,11 @@ class Prices:
 
     def __init__(self) -> None:
         self._last: deque[tuple[float, int]] = deque(maxlen=3)
+
+    @property
+    def last(self) -> tuple[float, int] | None:
+        """Seconds and bytes of the last save, or None before there was one."""
+        return self._last[-1] if self._last else None
 
     def note(self, seconds: float, size: int) -> None:
         """A save of `size` bytes took so long."""
