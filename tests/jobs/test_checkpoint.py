@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from wsiseg.errors import OutputError
 from wsiseg.jobs.checkpoint import Checkpoint
 from wsiseg.jobs.manifest import Slide
 from wsiseg.jobs.pace import Prices
-from wsiseg.jobs.store import DiskStore
+from wsiseg.jobs.store import DiskStore, open_store
 
 SLIDE = Slide(0, "a", "/a.tif", "0011223344556677", 10, 20)
 
@@ -149,6 +150,20 @@ def test_two_writers_of_one_slide_leave_a_state_of_one_of_them(tmp_path: Path) -
     loaded = load(tmp_path)
     assert loaded is not None
     assert (loaded[1], loaded[0]["x"].tolist()) == ({"row": 3}, [1, 2, 3])
+
+
+def test_checkpoints_behind_a_url() -> None:
+    pytest.importorskip("fsspec", reason="needs fsspec (the cluster extra)")
+    store = open_store("memory://wsiseg-tests/checkpoints")
+    checkpoint = Checkpoint(store, SLIDE, "digest")
+    for i in range(3):
+        save(checkpoint, {"x": np.array([i], np.int32)}, {"now": np.array([i])}, row=i)
+    loaded = Checkpoint(store, SLIDE, "digest").load()
+    assert loaded is not None
+    assert (loaded[0]["x"].tolist(), loaded[1]) == ([0, 1, 2], {"row": 2})
+    checkpoint.discard()
+    assert Checkpoint(store, SLIDE, "digest").load() is None
+    assert list(store.names("checkpoints")) == []
 
 
 class Held(DiskStore):

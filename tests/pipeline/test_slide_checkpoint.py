@@ -170,6 +170,36 @@ def test_a_stop_saves_what_there_is_though_nothing_is_due(slide, sessions, monke
     assert [r.to_rle() for r in resumed.runs] == [r.to_rle() for r in whole.runs]
 
 
+def test_a_slide_that_goes_on_below_its_tissue_is_not_called_empty(tmp_path, sessions, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    pixels = np.full((900, 400, 3), 250, np.uint8)
+    pixels[:200] = np.random.default_rng(0).integers(0, 256, (200, 400, 3), np.uint8)
+    path = tmp_path / "top.tif"
+    tifffile.imwrite(path, pixels, photometric="rgb", tile=(48, 48))
+    session = sessions(GRAPH, 32, 1, 1)
+    stop = threading.Event()
+    kept = Kept(stop, 99)
+    monkeypatch.setattr(kept, "due", lambda size: kept.saved == 0 and row[0] > 0.5)
+    row = [0.0]
+
+    def progress(job: object, share: float) -> None:
+        row[0] = share
+        if share > 0.8:
+            stop.set()
+
+    processor = Processor(
+        session, RunOptions(tile=32, tissue="auto"), memory=4 << 30, threads=2,
+        checkpoints=lambda _: kept, progress=progress,
+    )  # fmt: skip
+    task = SlideTask(0, "top", str(path))
+    with pytest.raises(Interrupted):
+        list(processor.process([task], stop))
+    (resumed,) = processor.process([task])
+    assert isinstance(resumed, SlideResult)
+    assert not resumed.stats["counts"].get("tiles")
+    assert len(resumed.runs[0].starts) > 5
+    assert not any("no tissue" in warning for warning in resumed.warnings)
+
+
 def test_a_checkpoint_that_cannot_be_written_is_a_warning(slide, sessions) -> None:  # type: ignore[no-untyped-def]
     session = sessions(GRAPH, 32, 1, 1)
     kept = Kept(threading.Event(), 99)
