@@ -23,6 +23,7 @@ SCRIPTS = (
     "startup",
     "scale_out",
     "jobs_overhead",
+    "checkpoints",
 )
 
 

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("-o", "--output", required=True)
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--options", default="")
-    parser.add_argument("--startup", type=float)
+    parser.add_argument("--overhead", type=float)
     parser.add_argument("--dry-run", action="store_true")
     add_job_arguments(parser)
     args = parser.parse_args(join_values(argv))
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     try:
         request = request_from(args, args.inputs, args.output, spec, command)
         outcome = launch(
-            replace(request, startup=args.startup, job_memory=1 << 30, job_host="127.0.0.1"), show
+            replace(request, overhead=args.overhead, job_memory=1 << 30, job_host="127.0.0.1"), show
         )
     except WsisegError as error:
         print(f"wsiseg: {error}", file=sys.stderr)

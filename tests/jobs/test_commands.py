@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +31,7 @@ from wsiseg.jobs.merge import merge
 from wsiseg.jobs.pool import WorkerSpec
 from wsiseg.jobs.request import JobRequest, check
 from wsiseg.jobs.stage import Stage
-from wsiseg.jobs.work import run_local
+from wsiseg.jobs.work import run_local, work
 from wsiseg.limits import available_gpus
 
 
@@ -122,6 +124,27 @@ def test_staged_slides_give_the_same_bytes_and_leave_nothing(tmp_path: Path) -> 
     # what a crash left is removed by the next one that stages there
     Stage(stage)
     assert list(stage.iterdir()) == []
+
+
+def test_every_slide_that_fits_is_read_from_its_copy(tmp_path: Path, slides: Path) -> None:
+    folder, manifest = JobFolder.beside(tmp_path / "out.csv"), find_slides([slides])
+    read: list[Path] = []
+
+    class Reading(FakeProcessor):
+        def _one(self, task: Any, data: bytes, stop: threading.Event) -> Any:
+            read.append(Path(task.path))
+            assert Path(task.path).read_bytes() == (slides / Path(task.path).name).read_bytes()
+            assert len(list((tmp_path / "scratch").iterdir())) <= 3  # a copy goes when its slide is done
+            return super()._one(task, data, stop)
+
+    stage = Stage(tmp_path / "scratch", spare=0)
+    digest = folder.claim({})
+    done = list(work(folder, manifest.slides, Reading({}), lambda: digest, threading.Event(), stage))
+    assert len(done) == 60
+    assert all((tmp_path / "scratch") in path.parents for path in read)
+    assert list((tmp_path / "scratch").iterdir()) == []
+    merge(folder, tmp_path / "out.csv", manifest=manifest)
+    assert (tmp_path / "out.csv").read_bytes() == expected_csv(slides)
 
 
 def test_a_slide_that_does_not_fit_is_read_where_it_is(tmp_path: Path) -> None:

@@ -58,6 +58,18 @@ def test_a_damaged_record_is_a_missing_one(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
+def test_a_complete_merge_forgets_slides_in_progress(tmp_path: Path) -> None:
+    folder, slides, out = finished(tmp_path)
+    folder.store.write(f"checkpoints/{slides[0].key}/00000", b"left behind")
+    record = folder.store.read(record_name(slides[1].key))
+    folder.store.remove(record_name(slides[1].key))
+    merge(folder, out, partial=True, patience=0)
+    assert list(folder.store.names("checkpoints")) == [f"checkpoints/{slides[0].key}/00000"]
+    folder.store.write(record_name(slides[1].key), record)
+    merge(folder, out, patience=0)
+    assert list(folder.store.names("checkpoints")) == []
+
+
 def test_failed_slides_have_no_row_and_a_reason(tmp_path: Path) -> None:
     folder, slides, out = finished(tmp_path)
     folder.write_failed(slides[0], folder.digest() or "", "cut short", "BadSegment")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wsiseg.errors import UsageError
 from wsiseg.jobs.manifest import Slide
-from wsiseg.jobs.shards import Shard, equal_shards, guided_chunks, parse_shard, plan_bytes, planned
+from wsiseg.jobs.shards import equal_shards, guided_chunks, parse_shard
 
 
 def slides_of(sizes: list[int]) -> list[Slide]:
@@ -69,21 +69,15 @@ def test_equal_shards_cover_everything_once(sizes: list[int], count: int) -> Non
     assert max(loads) - min(loads) <= max([max(size, 1) for size in sizes], default=1)
 
 
-@given(
-    st.lists(st.floats(0.01, 1e4), min_size=1, max_size=200),
-    st.integers(1, 64),
-    st.floats(0, 100),
-    st.none() | st.integers(1, 50),
-)
+@given(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=200), st.integers(1, 64), st.floats(0, 100))
 def test_guided_chunks_cover_everything_once_largest_first(
-    costs: list[float], workers: int, startup: float, limit: int | None
+    costs: list[float], workers: int, overhead: float
 ) -> None:
-    chunks = guided_chunks(costs, workers, startup, limit)
+    chunks = guided_chunks(costs, workers, overhead)
     order = [i for chunk in chunks for i in chunk]
     assert sorted(order) == list(range(len(costs)))
     assert [costs[i] for i in order] == sorted(costs, reverse=True)
     assert all(chunks)
-    assert limit is None or len(chunks) <= limit
 
 
 def test_chunks_shrink_towards_the_end() -> None:
@@ -91,15 +85,3 @@ def test_chunks_shrink_towards_the_end() -> None:
     assert sizes[0] > 70
     assert all(b <= a for a, b in itertools.pairwise(sizes))
     assert all(3 <= size <= 5 for size in sizes[-10:-1])
-
-
-def test_a_plan_gives_each_task_its_chunk_and_refuses_another_array() -> None:
-    slides = slides_of([5, 1, 9, 7])
-    data = plan_bytes([[slides[2]], [slides[3], slides[0]], [slides[1]]])
-    assert [planned(data, Shard(i, 3), slides) for i in range(3)] == [
-        [slides[2]],
-        [slides[3], slides[0]],
-        [slides[1]],
-    ]
-    with pytest.raises(UsageError, match="3 chunks"):
-        planned(data, Shard(0, 4), slides)

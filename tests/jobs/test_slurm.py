@@ -40,7 +40,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 def submit(slurm: Slurm, case: Case, *options: object) -> tuple[str, str]:
     """Submits the case's slides; returns the ids of the array and of the merge job."""
     done = run_driver(
-        case.dir / "slides", "-o", case.out, "--cluster", "slurm", "--gpus", 4, "--startup", 300, *options,
+        case.dir / "slides", "-o", case.out, "--cluster", "slurm", "--gpus", 4, "--overhead", 300, *options,
         **slurm.env, WSISEG_TEST_LOG=str(case.log),
     )  # fmt: skip
     match = re.search(r"submitted array (\d+): .* merge job (\d+)", done.stderr)
@@ -188,7 +188,7 @@ def test_a_poison_slide(slurm: Slurm, case: Case) -> None:
 )
 def test_submitting_again(slurm: Slurm, case: Case) -> None:
     slides = case.slides(hold=[12])
-    arguments = driver(slides, "-o", case.out, "--cluster", "slurm", "--gpus", 4, "--startup", 300)
+    arguments = driver(slides, "-o", case.out, "--cluster", "slurm", "--gpus", 4, "--overhead", 300)
     env = environment(**slurm.env, WSISEG_TEST_LOG=str(case.log))
     process = subprocess.Popen(arguments, env=env, cwd=ROOT, stderr=subprocess.DEVNULL)
     wait_for(lambda: list(Path(f"{case.out}.wsiseg").glob("slurm/0001/array.sh")), "the script")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,72 @@ def both(
     session.close()
 
 
+class Stopping:
+    """A checkpoint in memory, due at every row of tiles, that asks for a stop after each save."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.arrays: dict[str, Any] = {}
+        self.about: dict[str, Any] | None = None
+        self.saved, self.seconds, self.problem, self.stop = 0, 0.0, "", stop
+
+    def begin(self, resumed: bool) -> None:
+        assert resumed == (self.about is not None)
+
+    def due(self, size: int) -> bool:
+        return True
+
+    def save(
+        self, grown: Mapping[str, Any], state: Mapping[str, Any], about: Mapping[str, Any] | None = None
+    ) -> None:
+        for name, array in grown.items():
+            self.arrays[name] = np.concatenate([self.arrays.get(name, array[:0]), array])
+        self.arrays |= state
+        self.about = dict(about or {})
+        self.saved += 1
+        self.stop.set()
+
+    def settle(self) -> None:
+        pass
+
+    def load(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        return None if self.about is None else (dict(self.arrays), dict(self.about))
+
+
+def goes_on(path: Path, graph: bytes, memory: int = 4 << 30, **options: Any) -> None:
+    """A slide that is stopped again and again goes on in its midst, and gives the undisturbed runs."""
+    session = OpenVinoSession(fixtures_models.load(graph), SessionOptions(TILE, 1, 2, 1, precision="fp32"))
+    chosen, task = RunOptions(tile=TILE, **options), SlideTask(0, "slide", str(path))
+    (plain,) = Processor(session, chosen, memory=4 << 30, threads=1).process([task])
+    assert isinstance(plain, SlideResult)
+    stop = threading.Event()
+    kept = Stopping(stop)
+    made: list[HostModel] = []
+
+    def make() -> HostModel:
+        made.append(HostModel(graph, 2))
+        return made[-1]
+
+    at: list[tuple[int, int]] = []
+    result: Any = None
+    while result is None:
+        stop.clear()
+        processor = DeviceProcessor(
+            session, chosen, [(0, make)], memory=memory, threads=1, checkpoints=lambda _: kept
+        )
+        try:
+            (result,) = processor.process([task], stop)
+        except Interrupted:
+            assert kept.about is not None
+            at.append((kept.about["panel"], kept.about["row"]))
+    assert at == sorted(set(at))
+    assert len(at) > 3
+    assert isinstance(result, SlideResult)
+    assert [r.to_rle() for r in result.runs] == [r.to_rle() for r in plain.runs]
+    # the last process ran the end of the slide, not the whole of it
+    assert made[-1].runs < sum(model.runs for model in made) / 2
+    session.close()
+
+
 def failures(path: Path, graph: bytes) -> None:
     """A device that fails stops everything with its own error, and leaves no thread behind."""
     session = OpenVinoSession(fixtures_models.load(graph), SessionOptions(TILE, 1, 2, 1, precision="fp32"))
@@ -153,6 +220,8 @@ def main() -> None:
             memory=resident_bytes() + (70 << 20),
         )
         failures(slides[0], graph)
+        goes_on(slides[3], graph, overlap=0.25, tissue="none")
+        goes_on(slides[0], fixtures_models.random_conv(2, classes=2), overlap=0.5, threshold=0.1)
     print("equal")
 
 

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wsiseg.jobs.checkpoint import EVERY
 from wsiseg.jobs.folder import JobFolder
 from wsiseg.jobs.manifest import Slide
 
@@ -27,14 +26,12 @@ class WorkerSpec:
         payload: plain JSON data; a list gives each worker its own (its share of memory, its GPU).
         environ: added to each worker's environment, one mapping per worker or none.
         stage: folder on the node's own disk to copy slides to, or None.
-        every: least seconds between two checkpoints of a slide.
     """
 
     factory: str
     payload: Mapping[str, Any] | Sequence[Mapping[str, Any]] = field(default_factory=dict)
     environ: Sequence[Mapping[str, str]] = ()
     stage: str | None = None
-    every: float = EVERY
 
     def payload_of(self, worker: int) -> Mapping[str, Any]:
         return self.payload if isinstance(self.payload, Mapping) else self.payload[worker % len(self.payload)]
@@ -73,7 +70,6 @@ class Child:
             factory=spec.factory,
             payload=dict(spec.payload_of(number)),
             stage=spec.stage,
-            every=spec.every,
         )
 
     def send(self, **message: Any) -> None:

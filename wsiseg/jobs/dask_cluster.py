@@ -56,7 +56,7 @@ def run_dask(request: JobRequest, on_event: Callable[[Event], None]) -> Outcome:
             folder.write_manifest(manifest)
             found = reusable(request, folder, manifest.slides, digest)
             rest = [slide for slide in manifest.slides if slide.key not in found]
-            on_event(plan_event(manifest.slides, rest))
+            on_event(plan_event(len(manifest.slides), rest))
             summary = Summary(len(manifest.slides), skipped=len(found))
             for record in _records(client, distributed, folder, request.spec, rest, digest, signals.event):
                 summary.add(record)

@@ -4,8 +4,8 @@
     identity.json    what every byte of the results depends on: model and options, as plain data
     settings.json    what the person who submitted it asked for
     records/ab/abcdef0123456789.txt      one finished or failed slide (`records.Record`)
-    checkpoints/abcdef0123456789         the state of a slide in progress (`checkpoint`)
-    slurm/0001/      script, plan, ids and logs of one submission
+    checkpoints/abcdef0123456789/        the state of a slide in progress (`checkpoint`)
+    slurm/0001/      script, plan, claims, ids and logs of one submission
 
 Every file is written whole by whoever has it; nobody locks. A folder holds the results of one identity only.
 """

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from wsiseg.errors import IncompleteError
-from wsiseg.jobs import records
+from wsiseg.jobs import checkpoint, records
 from wsiseg.jobs.folder import JobFolder
 from wsiseg.jobs.manifest import Manifest, Slide
 from wsiseg.jobs.records import Record
@@ -112,6 +112,9 @@ def merge(
             raise IncompleteError(incomplete_line(folder, manifest, missing))
 
     write_whole(out, lines())
+    if not missing:
+        # every slide has its record; who died between a record and this left the slide's state behind
+        folder.store.remove_folder(checkpoint.FOLDER)
     return Merged(
         len(manifest.slides), rows, tuple(failed), tuple(sorted(missing, key=lambda slide: slide.index))
     )

@@ -35,7 +35,7 @@ class JobRequest:
         cluster: None, "slurm", "dask-slurm" or a Dask scheduler's address.
         gpus: how many jobs of the cluster at a time. sbatch: more options for sbatch. dry_run: write, do not submit.
         command: the command line that does one shard of this, without the options of the cluster.
-        startup: what starting a job costs, in bytes of slides; None estimates it.
+        overhead: what going on to the next chunk costs, in bytes of slides; None estimates it.
         job_memory: bytes to ask for, for each Dask worker in a Slurm job. job_host: address that its scheduler listens
             on; None leaves it to Dask.
     """
@@ -56,7 +56,7 @@ class JobRequest:
     sbatch: str = ""
     dry_run: bool = False
     command: tuple[str, ...] = ()
-    startup: float | None = None
+    overhead: float | None = None
     job_memory: int = 8 << 30
     job_host: str | None = None
 
@@ -120,12 +120,12 @@ def reusable(
     return folder.forget_failures(found) if retry else found
 
 
-def plan_event(slides: Sequence[Slide], rest: Sequence[Slide]) -> Event:
-    """What is ahead, for a progress display."""
+def plan_event(total: int, rest: Sequence[Slide]) -> Event:
+    """What is ahead of so many slides, for a progress display."""
     return {
         "type": "plan",
-        "total": len(slides),
-        "skipped": len(slides) - len(rest),
+        "total": total,
+        "skipped": total - len(rest),
         "bytes": sum(s.size for s in rest),
     }
 

@@ -1,6 +1,7 @@
 """Which slides are mine: equal shards cut from the manifest, and guided chunks frozen when a job array is submitted.
 
-Every process derives the same answer from the same manifest, so nobody has to talk to anybody.
+Every process derives the same answer from the same manifest, so nobody has to talk to anybody; who does which chunk is
+found out as they go (`plan`).
 """
 
 from __future__ import annotations
@@ -109,43 +110,21 @@ def equal_shards(slides: Sequence[Slide], count: int) -> list[list[Slide]]:
     return parts
 
 
-def guided_chunks(
-    costs: Sequence[float], workers: int, startup: float, limit: int | None = None
-) -> list[list[int]]:
+def guided_chunks(costs: Sequence[float], workers: int, overhead: float) -> list[list[int]]:
     """Chunks of indices, largest slides first, to be handed out in order to `workers` of unknown speed.
 
-    A chunk holds max(remaining / (3 workers), 4 startup) of cost: large ones first, so that few start-ups are paid, and
+    A chunk holds max(remaining / (3 workers), 4 overhead) of cost: large ones first, so that few overheads are paid, and
     small ones last, so that all end together (guided self-scheduling: Polychronopoulos and Kuck, 1987).
 
     Args:
         costs: of each slide, in any unit.
         workers: how many run at the same time.
-        startup: what starting one chunk costs, in the same unit.
-        limit: at most so many chunks (the scheduler's largest array).
+        overhead: what going on to the next chunk costs, in the same unit; not the start of a worker, which it does once.
     """
     order = sorted(range(len(costs)), key=lambda i: (-costs[i], i))
     remaining = float(sum(costs))
-    # whoever asks for G workers gets work for G, also when starting them costs more than the work
-    least = min(4 * startup, remaining / workers)
-    chunks = _cut(order, costs, remaining, workers, least)
-    if limit is None or len(chunks) <= limit:
-        return chunks
-    # the smallest chunk size that the limit allows, to a few percent: larger last chunks end further apart
-    low, high = least, remaining
-    chunks = _cut(order, costs, remaining, 1, high)
-    for _ in range(12):
-        middle = (low * high) ** 0.5 if low > 0 else high / 1000
-        tried = _cut(order, costs, remaining, workers, middle)
-        if len(tried) <= limit:
-            high, chunks = middle, tried
-        else:
-            low = middle
-    return chunks
-
-
-def _cut(
-    order: Sequence[int], costs: Sequence[float], remaining: float, workers: int, least: float
-) -> list[list[int]]:
+    # whoever asks for G workers gets work for G, also when going on costs more than the work
+    least = min(4 * overhead, remaining / workers)
     chunks: list[list[int]] = []
     size, target = 0.0, -1.0
     for i in order:
@@ -164,21 +143,6 @@ def plan_bytes(chunks: Sequence[Sequence[Slide]]) -> bytes:
     return (
         "[\n" + ",\n".join(json.dumps([slide.key for slide in chunk]) for chunk in chunks) + "\n]\n"
     ).encode()
-
-
-def planned(data: bytes, shard: Shard, slides: Sequence[Slide]) -> list[Slide]:
-    """The slides of one chunk of a plan, largest first.
-
-    Raises:
-        UsageError: when the array does not have the plan's number of chunks.
-    """
-    chunks = json.loads(data)
-    if shard.count != len(chunks):
-        raise UsageError(
-            f"--shard {shard}: the plan has {len(chunks)} chunks, one for each task of the array"
-        )
-    by_key = {slide.key: slide for slide in slides}
-    return [by_key[key] for key in chunks[shard.index] if key in by_key]
 
 
 def _largest_first(slide: Slide) -> tuple[int, int]:

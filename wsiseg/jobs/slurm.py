@@ -1,7 +1,8 @@
-"""Slurm: one job array whose elements are the chunks of a plan, and a merge job that runs after it in any case.
+"""Slurm: a job array with an element per GPU that shares out a plan, and a merge job that runs after it in any case.
 
-The array is the queue: chunks are cut largest first and shrink towards the end, and Slurm gives the next one to
-whichever GPU is free, so fast and slow GPUs end together. Nothing is asked of an accounting database.
+Chunks are cut largest first and shrink towards the end. An element begins with its own and goes on with the next that
+nobody has begun (`plan`), so that the model is loaded once per GPU, and fast and slow GPUs end together. An element that
+gets its GPU late, or never, leaves nothing undone. Nothing is asked of an accounting database.
 
 What ends a job, and who starts it again:
 
@@ -27,6 +28,7 @@ from wsiseg.errors import UsageError, WsisegError
 from wsiseg.jobs.folder import JobFolder
 from wsiseg.jobs.manifest import Manifest, Slide
 from wsiseg.jobs.merge import merge
+from wsiseg.jobs.plan import active_keys, claims
 from wsiseg.jobs.pool import Event
 from wsiseg.jobs.records import Record
 from wsiseg.jobs.request import JobRequest, Outcome, plan_event, prepare, reusable
@@ -42,7 +44,9 @@ RESOURCES = (
     "apart",
     "device_memory",
 )  # of a worker's payload; no byte depends on them
-STARTUP_SECONDS = 15.0  # loading the model in a new job
+OVERHEAD_SECONDS = (
+    2.0  # from the last slide of a chunk to the first of the next: nothing is read ahead across it
+)
 BYTES_PER_SECOND = 50e6  # of slide files in one job, until records tell
 GPU_OPTIONS = ("--gres", "--gpus", "-G", "--gpus-per-node", "--gpus-per-task", "--gpus-per-socket")
 ARRAY_ONLY = (*GPU_OPTIONS, "--array", "-a", "--cpus-per-gpu", "--mem-per-gpu", "--gpu-bind", "--gpu-freq")
@@ -50,7 +54,7 @@ ARRAY_ONLY = (*GPU_OPTIONS, "--array", "-a", "--cpus-per-gpu", "--mem-per-gpu", 
 ARRAY = """\
 #!/bin/bash
 #SBATCH --job-name=wsiseg
-#SBATCH --array=0-{last}%{at_once}
+#SBATCH --array=0-{last}
 #SBATCH --output={folder}/logs/%a.log
 #SBATCH --open-mode=append
 #SBATCH --requeue
@@ -123,10 +127,10 @@ def submit(request: JobRequest, on_event: Callable[[Event], None]) -> Outcome:
     digest = folder.claim(request.identity) if request.identity is not None else folder.digest() or ""
     folder.write_manifest(manifest)
     found = reusable(request, folder, manifest.slides, digest)
-    active = active_keys(folder)
+    active = active_slides(folder)
     rest = [slide for slide in manifest.slides if slide.key not in found]
     new = [slide for slide in rest if slide.key not in active]
-    on_event(plan_event(manifest.slides, rest))
+    on_event(plan_event(len(manifest.slides), rest))
     summary = Summary(len(manifest.slides), skipped=len(found))
     if not rest:
         return Outcome(summary, merge(folder, request.out, request.partial, manifest))
@@ -139,7 +143,9 @@ def submit(request: JobRequest, on_event: Callable[[Event], None]) -> Outcome:
             }
         )
         return Outcome(summary, submitted=True)
-    script, merge_script, chunks = write_submission(request, folder, manifest, new, list(found.values()))
+    script, merge_script, chunks, elements = write_submission(
+        request, folder, manifest, new, list(found.values())
+    )
     extra = shlex.split(request.sbatch)
     array = ["sbatch", "--parsable", *(() if names_gpu(extra) else ("--gres=gpu:1",)), *extra, str(script)]
     after = ["sbatch", "--parsable", *without(extra, ARRAY_ONLY)]
@@ -156,7 +162,7 @@ def submit(request: JobRequest, on_event: Callable[[Event], None]) -> Outcome:
     merge_id = sbatch([*after, f"--dependency=afterany:{array_id}", str(merge_script)])
     (script.parent / "merge.id").write_text(merge_id + "\n")
     for line in (
-        f"submitted array {array_id}: {len(new)} slides in {chunks} chunks, {min(request.gpus, chunks)} at a time; merge job {merge_id}",
+        f"submitted array {array_id}: {len(new)} slides in {chunks} chunks, shared out among {elements} jobs; merge job {merge_id}",
         f"watch:  squeue -j {array_id},{merge_id}    wsiseg status {shlex.quote(request.out)}",
         f"logs:   {script.parent}/logs",
     ):
@@ -170,12 +176,13 @@ def write_submission(
     manifest: Manifest,
     slides: Sequence[Slide],
     found: Sequence[Record],
-) -> tuple[Path, Path, int]:
-    """Writes plan and scripts of one submission; returns (array script, merge script, number of chunks)."""
-    startup = request.startup if request.startup is not None else STARTUP_SECONDS * bytes_per_second(found)
-    indices = guided_chunks(
-        [float(max(slide.size, 1)) for slide in slides], request.gpus, startup, max_array_size()
+) -> tuple[Path, Path, int, int]:
+    """Writes plan and scripts of one submission; returns (array script, merge script, chunks, elements of the array)."""
+    overhead = (
+        request.overhead if request.overhead is not None else OVERHEAD_SECONDS * bytes_per_second(found)
     )
+    indices = guided_chunks([float(max(slide.size, 1)) for slide in slides], request.gpus, overhead)
+    elements = min(len(indices), request.gpus, max_array_size())
     chunks = [[slides[i] for i in part] for part in indices]
     here = _next_folder(Path(folder.url) / FOLDER)
     (here / "logs").mkdir()
@@ -188,8 +195,7 @@ def write_submission(
     array, after = here / "array.sh", here / "merge.sh"
     array.write_text(
         ARRAY.format(
-            last=len(chunks) - 1,
-            at_once=request.gpus,
+            last=elements - 1,
             folder=here,
             exports=f"{exports}export {PLAN_VARIABLE}={shlex.quote(plan)}",
             cwd=cwd,
@@ -200,7 +206,7 @@ def write_submission(
     if request.partial:
         command.append("--partial")
     after.write_text(MERGE.format(folder=here, exports=exports, cwd=cwd, command=shlex.join(command)))
-    return array, after, len(chunks)
+    return array, after, len(chunks), elements
 
 
 def bytes_per_second(found: Sequence[Record]) -> float:
@@ -211,7 +217,7 @@ def bytes_per_second(found: Sequence[Record]) -> float:
     return sum(record.file_size for record in done) / sum(record.seconds for record in done)
 
 
-def active_keys(folder: JobFolder) -> dict[str, str]:
+def active_slides(folder: JobFolder) -> dict[str, str]:
     """Keys of slides that an earlier submission still has waiting or running -> the array's id."""
     active: dict[str, str] = {}
     for file in sorted((Path(folder.url) / FOLDER).glob("*/array.id")):
@@ -227,7 +233,8 @@ def active_keys(folder: JobFolder) -> dict[str, str]:
         )
         if elements:
             chunks = json.loads((file.parent / "plan.json").read_bytes())
-            active |= {key: array_id for element in elements for key in chunks[element]}
+            owners = claims(folder.store, f"{FOLDER}/{file.parent.name}")
+            active |= dict.fromkeys(active_keys(chunks, owners, set(elements)), array_id)
     return active
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from wsiseg.errors import Interrupted
-from wsiseg.jobs.checkpoint import EVERY, Checkpoint
+from wsiseg.jobs.checkpoint import Checkpoint
 from wsiseg.jobs.folder import JobFolder
 from wsiseg.jobs.manifest import Manifest, Slide, measure
+from wsiseg.jobs.pace import Prices
 from wsiseg.jobs.records import Record
 from wsiseg.jobs.stage import Stage
 
@@ -35,19 +36,19 @@ class WorkerContext:
         worker: number of this worker on its machine, from 0.
         folder: of the job.
         digest: of model and options; known from the first task on.
-        every: least seconds between two checkpoints of a slide.
+        prices: what saving a slide in progress costs here.
         report: sends plain data to the parent's `on_event`, for progress inside a slide.
     """
 
     worker: int
     folder: JobFolder
     digest: str = ""
-    every: float = EVERY
+    prices: Prices = field(default_factory=Prices)
     report: Callable[[Mapping[str, Any]], None] = field(default=lambda data: None)
 
     def checkpoint(self, task: Slide) -> Checkpoint:
         """The checkpoint of a task that `process` was given."""
-        return Checkpoint(self.folder.store, task, self.digest, self.every)
+        return Checkpoint(self.folder.store, task, self.digest, self.prices)
 
 
 @dataclass

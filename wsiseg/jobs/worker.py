@@ -87,7 +87,7 @@ def main(fd: int) -> int:
         signal.signal(number, heed)
     setup = link.inbox.get()
     folder = JobFolder(setup["folder"])
-    context = WorkerContext(setup["worker"], folder, every=setup["every"])
+    context = WorkerContext(setup["worker"], folder)
     context.report = lambda data: link.send(type="report", data=dict(data))
     stage: Stage | None = None
     try:

@@ -10,9 +10,8 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ from wsiseg.backends.base import Session
 from wsiseg.errors import SlideError
 from wsiseg.memory import BAND_ROWS
 from wsiseg.pipeline.abort import Abort
+from wsiseg.pipeline.found import Found
 from wsiseg.pipeline.job import Begin, BeginPanel, Failed, PanelDone, RowDone, SlideDone, SlideJob, Tile, Work
 from wsiseg.pipeline.ledger import Ledger
 from wsiseg.pipeline.options import SlideFailure, SlideResult
@@ -35,24 +35,24 @@ Outcome = SlideResult | SlideFailure
 class Blender:
     """Weighted sums of one panel, and the band they become.
 
+    Args:
+        columns: where the runs of each class are collected.
+
     Memory bound: C x T x columns sums and C x BAND_ROWS x columns finished probabilities, allocated once per panel.
     """
 
-    def __init__(self, job: SlideJob, panel: Panel, classes: int, settings: ModelSettings) -> None:
+    def __init__(
+        self, job: SlideJob, panel: Panel, columns: Sequence[ColumnRuns], settings: ModelSettings
+    ) -> None:
         grid = job.grid
-        self.job, self.panel, self._axis = job, panel, grid.y
-        columns = panel.a1 - panel.a0
+        self.job, self.panel, self._columns, self._axis = job, panel, columns, grid.y
+        width = panel.a1 - panel.a0
         self._weights = cpu.gaussian_weights(settings.tile)
         self._den_y = cpu.denominator(grid.size.height, settings.tile, settings.stride)
         self._den_x = cpu.denominator(grid.size.width, settings.tile, settings.stride)[panel.a0 : panel.a1]
-        self._sums = np.zeros((classes, settings.tile, columns), np.float32)
+        self._sums = np.zeros((len(columns), settings.tile, width), np.float32)
         rows = min(BAND_ROWS, settings.stride, grid.size.height)
-        self._band = np.empty((classes, rows, columns), np.float32)
-        scale, width = job.settings.scale, job.size.width
-        x0, x1 = panel.x0 * scale, min(panel.x1 * scale, width)
-        self.columns = [
-            ColumnRuns(x0, x1, job.size, scale, t, job.memory.max_runs) for t in settings.thresholds
-        ]
+        self._band = np.empty((len(columns), rows, width), np.float32)
 
     def add(self, tile: Tile, probability: npt.NDArray[np.float32]) -> None:
         """Add the probabilities [C, T, T] of a tile."""
@@ -60,28 +60,21 @@ class Blender:
             self._sums, probability, self._weights, tile.y, tile.x - self.panel.a0, self.job.grid.size.height
         )
 
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Everything that `restore` needs to go on after the rows that are final by now."""
-        return {"sums": self._sums, **_named(self.columns)}
-
-    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Go on from `state`."""
-        self._sums[:] = state["sums"]
-        _restored(self.columns, state)
-
-    def finish(self, row: int) -> None:
-        """Make the rows final that no tile after this row of tiles touches."""
+    def finish(self, row: int, found_before: bool = False) -> None:
+        """Make the rows final that no tile after this row of tiles touches; leave their runs out if they are known."""
         y0, y1 = self._axis.final(row)
         for start in range(y0, y1, self._band.shape[1]):
-            self._slice(start, min(y1, start + self._band.shape[1]))
+            self._slice(start, min(y1, start + self._band.shape[1]), found_before)
 
-    def _slice(self, y0: int, y1: int) -> None:
+    def _slice(self, y0: int, y1: int, found_before: bool) -> None:
         """Rows y0..y1 of sums become probabilities, and these runs."""
         band = self._band[:, : y1 - y0]
         since = time.perf_counter()
         cpu.finish(self._sums, y0, y1, self._den_y[y0:y1], self._den_x, band)
         since = self.job.spent("blend", since)
-        for columns, plane in zip(self.columns, band, strict=True):
+        if found_before:
+            return
+        for columns, plane in zip(self._columns, band, strict=True):
             if not columns.add(plane, y0, self.panel.a0):
                 raise SlideError(
                     self.job.task.path,
@@ -89,20 +82,6 @@ class Blender:
                     "give a larger --memory, or a higher --threshold",
                 )
         self.job.spent("runs", since)
-
-
-def _named(columns: list[ColumnRuns], prefix: str = "") -> dict[str, npt.NDArray[Any]]:
-    """The states of all classes in one dictionary."""
-    return {f"{prefix}{i}.{name}": a for i, c in enumerate(columns) for name, a in c.state().items()}
-
-
-def _restored(
-    columns: list[ColumnRuns], state: Mapping[str, npt.NDArray[Any]], prefix: str = ""
-) -> list[ColumnRuns]:
-    """`columns` with the states that `_named` wrote."""
-    for i, c in enumerate(columns):
-        c.restore({name: state[f"{prefix}{i}.{name}"] for name in ("x", "y", "inside", "previous")})
-    return columns
 
 
 class Collector(threading.Thread):
@@ -129,7 +108,7 @@ class Collector(threading.Thread):
         self._free, self._work, self._results, self._abort, self._finish = free, work, results, abort, finish
         self._job: SlideJob | None = None
         self._blender: Blender | None = None
-        self._panels: list[list[ColumnRuns]] = []
+        self._found: Found | None = None
         self._failed = False
         self._finisher = ThreadPoolExecutor(1, thread_name_prefix="wsiseg-finish")
 
@@ -140,6 +119,8 @@ class Collector(threading.Thread):
                     self._let_end(work)
                 else:
                     self._take(work)
+            if self._abort and self._found is not None:
+                self._found.keep()
         except BaseException as error:  # whatever it is, the others must be woken and the caller must see it
             self._abort.fail(error)
             while (work := self._work.get()) is not None:
@@ -178,29 +159,30 @@ class Collector(threading.Thread):
     def _mark(self, entry: object) -> None:
         match entry:
             case Begin(job):
-                self._job, self._panels, self._failed = job, [], False
+                self._job, self._failed = job, False
+                self._found = Found(job, self._settings.thresholds)
             case BeginPanel(panel, number):
-                assert self._job is not None
-                if not self._failed:
-                    self._blender = self._begin(self._job, panel, number)
+                if self._found is not None:
+                    assert self._job is not None
+                    columns = self._found.begin(number)
+                    self._blender = Blender(self._job, panel, columns, self._settings)
             case RowDone(row):
-                if self._blender is not None:
+                if self._blender is not None and self._found is not None:
                     try:
-                        self._blender.finish(row)
+                        self._blender.finish(row, self._found.job.found_before(len(self._found.panels), row))
                     except SlideError as error:
                         # The feeder does not know; what it still sends of this slide is let pass.
                         self._fail(error)
                     else:
-                        self._save(row + 1)
+                        self._found.row_done(row)
             case PanelDone():
-                if self._blender is not None:
-                    self._panels.append([c.close() for c in self._blender.columns])
+                if self._found is not None:
+                    self._found.end()
                     self._blender = None
             case SlideDone():
-                done, panels = self._job, self._panels
-                self._job, self._panels = None, []
-                if done is not None and not self._failed:
-                    self._finisher.submit(self._result, done, panels)
+                found, self._job, self._found = self._found, None, None
+                if found is not None:
+                    self._finisher.submit(self._result, found)
             case Failed(task, error, begun):
                 if not begun or not self._failed:
                     failure = SlideFailure(task, str(error), type(error).__name__)
@@ -209,33 +191,6 @@ class Collector(threading.Thread):
                     else:
                         self._finisher.submit(self._results.put, failure)
 
-    def _blank(self, job: SlideJob, panel: Panel) -> Blender:
-        return Blender(job, panel, len(self._settings.thresholds), self._settings)
-
-    def _begin(self, job: SlideJob, panel: Panel, number: int) -> Blender:
-        """The sums of a panel: zeros, or those that an earlier run left in the midst of it."""
-        blender, resume = self._blank(job, panel), job.resume
-        if resume is not None and resume.panel == number:
-            for done in range(number):
-                columns = self._blank(job, job.memory.panels[done]).columns
-                self._panels.append(_restored(columns, resume.state, f"panel{done}."))
-            blender.restore(resume.state)
-        return blender
-
-    def _save(self, row: int) -> None:
-        """Save what an interrupted slide would need to go on at this row of tiles, when it is time to."""
-        job, blender = self._job, self._blender
-        assert job is not None
-        assert blender is not None
-        if job.checkpoint is None or row == job.grid.y.count or not job.checkpoint.due():
-            return
-        since = time.perf_counter()
-        state = blender.state()
-        for done, columns in enumerate(self._panels):
-            state |= _named(columns, f"panel{done}.")
-        job.checkpoint.save(state, job.progress(len(self._panels), row))
-        job.spent("checkpoint", since)
-
     def _fail(self, error: SlideError) -> None:
         assert self._job is not None
         self._failed = True
@@ -243,15 +198,18 @@ class Collector(threading.Thread):
 
     def _drop(self, failure: SlideFailure) -> None:
         assert self._job is not None
-        self._blender, self._panels = None, []
+        found, self._blender, self._found = self._found, None, None
+        if found is not None:
+            found.settle()
         self._ledger.release(self._job.blend_bytes)
         # Through the finisher, so that results keep the order of the slides.
         self._finisher.submit(self._results.put, failure)
 
-    def _result(self, job: SlideJob, panels: list[list[ColumnRuns]]) -> None:
+    def _result(self, found: Found) -> None:
         try:
-            self._results.put(self._finish(job, panels))
+            found.settle()
+            self._results.put(self._finish(found.job, found.panels))
         except BaseException as error:  # a thread of a pool would swallow it
             self._abort.fail(error)
         finally:
-            self._ledger.release(job.blend_bytes)
+            self._ledger.release(found.job.blend_bytes)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from wsiseg.pipeline.settings import ModelSettings
 from wsiseg.tiling import Panel, TileGrid
 
-Deliver = Callable[[npt.NDArray[np.float32], int], None]
+Deliver = Callable[[npt.NDArray[np.float32], int, int], None]
 
 
 class DeviceModel(Protocol):
@@ -56,7 +56,7 @@ class DevicePanel:
     Args:
         cuda: `numba.cuda`, real or simulated. kernels: `wsiseg_kernels.cuda`.
         ring_rows: rows of the host's ring; row y lies at y modulo this, there and here.
-        deliver: receives (band float32 [C, n, columns], its first row), in order; the array is used again after it returns.
+        deliver: receives (band float32 [C, n, columns], its first row, the row of tiles that made it final), in order; the array is used again after it returns.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class DevicePanel:
         self._up = [self._staging((min(tile, ring_rows), panel.c1 - panel.c0, 3), np.uint8) for _ in range(2)]
         self._band = cuda.device_array(classes * min(stride, height) * columns, np.float32)
         self._down = [self._staging((classes * min(stride, height) * columns,), np.float32) for _ in range(2)]
-        self._bands: list[tuple[_Staging, int, int]] = []
+        self._bands: list[tuple[_Staging, int, int, int]] = []
         self._entries: list[tuple[int, int] | int] = []
         self._filled = 0
         self._uploaded = 0
@@ -174,12 +174,12 @@ class DevicePanel:
         self._kernels.finish(self._sums, y0, y1, self._den_y[y0:y1], self._den_x, band)
         band.copy_to_host(staging.array[:size].reshape(shape), stream=self._stream)
         staging.event.record(self._stream)
-        self._bands.append((staging, y0, y1))
+        self._bands.append((staging, y0, y1, row))
 
     def _take(self, left: int) -> None:
         """Deliver the oldest bands until `left` are under way."""
         while len(self._bands) > left:
-            staging, y0, y1 = self._bands.pop(0)
+            staging, y0, y1, row = self._bands.pop(0)
             staging.event.synchronize()
             shape = (self._sums.shape[0], y1 - y0, self._sums.shape[2])
-            self._deliver(staging.array[: shape[0] * shape[1] * shape[2]].reshape(shape), y0)
+            self._deliver(staging.array[: shape[0] * shape[1] * shape[2]].reshape(shape), y0, row)

@@ -23,11 +23,11 @@ from wsiseg.pipeline.abort import Abort
 from wsiseg.pipeline.collect import Outcome
 from wsiseg.pipeline.device_panel import DeviceModel, DevicePanel
 from wsiseg.pipeline.feed import TISSUE_SHARE, Feeder
+from wsiseg.pipeline.found import Found
 from wsiseg.pipeline.job import SlideJob
 from wsiseg.pipeline.ledger import Ledger
 from wsiseg.pipeline.options import RunOptions, SlideFailure, SlideTask
 from wsiseg.pipeline.processor import Processor
-from wsiseg.pipeline.transitions import ColumnRuns
 from wsiseg.slide import DecodePool, NetworkReader
 from wsiseg.tiling import Panel
 from wsiseg_kernels import cpu
@@ -139,8 +139,16 @@ class _Worker:
             if not self._ledger.acquire(job.memory.slide_bytes, lambda: bool(self._abort)):
                 raise Interrupted("stopped")
             try:
-                panels = [self._panel(job, panel, number) for number, panel in enumerate(job.memory.panels)]
-                return self._processor._finish(job, panels)
+                found = Found(job, self._processor.settings.thresholds)
+                try:
+                    for number in range(len(found.panels), len(job.memory.panels)):
+                        self._panel(job, found, number)
+                except Interrupted:
+                    found.keep()
+                    raise
+                finally:
+                    found.settle()
+                return self._processor._finish(job, found.panels)
             finally:
                 self._ledger.release(job.memory.slide_bytes)
         except SlideError as error:
@@ -150,12 +158,12 @@ class _Worker:
         finally:
             job.slide.close()
 
-    def _panel(self, job: SlideJob, panel: Panel, number: int) -> list[ColumnRuns]:
-        settings, scale = self._processor.settings, job.settings.scale
-        x0, x1 = panel.x0 * scale, min(panel.x1 * scale, job.size.width)
-        columns = [ColumnRuns(x0, x1, job.size, scale, t, job.memory.max_runs) for t in settings.thresholds]
+    def _panel(self, job: SlideJob, found: Found, number: int) -> None:
+        panel, settings, columns = job.memory.panels[number], self._processor.settings, found.begin(number)
 
-        def deliver(band: npt.NDArray[np.float32], y0: int) -> None:
+        def deliver(band: npt.NDArray[np.float32], y0: int, row: int) -> None:
+            if job.found_before(number, row):
+                return
             since = time.perf_counter()
             for one, plane in zip(columns, band, strict=True):
                 if not one.add(plane, y0, panel.a0):
@@ -165,10 +173,12 @@ class _Worker:
                         "give a larger --memory, or a higher --threshold",
                     )
             job.spent("runs", since)
+            found.row_done(row)
 
+        first = job.first_row(number)
         reader = NetworkReader(
             job.slide, job.read, columns=(panel.c0, panel.c1), rows=job.memory.ring_rows, pool=self._pool,
-            on_bad_tile=self._processor.options.on_bad_tile,
+            on_bad_tile=self._processor.options.on_bad_tile, first_row=job.grid.row_spans()[first][0] if first else 0,
         )  # fmt: skip
         self._abort.on_abort(reader.close)
         reader.start()
@@ -181,7 +191,7 @@ class _Worker:
         finally:
             reader.close()
             Feeder._note(job, reader.stats)
-        return [one.close() for one in columns]
+        found.end()
 
     def _rows(
         self, job: SlideJob, panel: Panel, number: int, reader: NetworkReader, on_device: DevicePanel
@@ -190,11 +200,8 @@ class _Worker:
         height, width = grid.size.height, grid.size.width
         least = max(1, tile.shape[0] ** 2 // TISSUE_SHARE)
         spans = grid.row_spans()
-        for row, (keep, need) in enumerate(spans):
-            if self._abort:
-                raise Interrupted("stopped")
-            if self._stop.is_set():
-                raise Interrupted("interrupted; the same command goes on where it stopped")
+        for row, (keep, need) in list(enumerate(spans))[job.first_row(number) :]:
+            self._check()
             reader.release(keep)
             on_device.skip_to(keep)
             since = time.perf_counter()
@@ -203,6 +210,7 @@ class _Worker:
             on_device.upload(reader.ring, need)
             y = grid.y.origin(row)
             for j in range(panel.j0, panel.j1):
+                self._check()
                 x = grid.x.origin(j)
                 if settings.tissue:
                     cpu.gather_tile(
@@ -216,3 +224,9 @@ class _Worker:
             on_device.end_row(row)
             job.spent("device", since)
             self._processor.progress(job, (number + (row + 1) / len(spans)) / len(job.memory.panels))
+
+    def _check(self) -> None:
+        if self._abort:
+            raise Interrupted("stopped")
+        if self._stop.is_set():
+            raise Interrupted("interrupted; the same command goes on where it stopped")

@@ -164,18 +164,13 @@ class Feeder(threading.Thread):
             job.warnings.extend(w for w in stats.bad if w not in job.warnings)
 
     def _read(self, job: SlideJob, number: int) -> NetworkReader:
-        panel, row = job.memory.panels[number], self._first_row(job, number)
+        panel, row = job.memory.panels[number], job.first_row(number)
         reader = NetworkReader(
             job.slide, job.read, columns=(panel.c0, panel.c1), rows=job.memory.ring_rows, pool=self._pool,
             on_bad_tile=self._on_bad_tile, first_row=job.grid.row_spans()[row][0] if row else 0,
         )  # fmt: skip
         reader.start()
         return reader
-
-    @staticmethod
-    def _first_row(job: SlideJob, number: int) -> int:
-        """The row of tiles at which a panel begins: 0, unless the slide goes on in its midst."""
-        return job.resume.row if job.resume and job.resume.panel == number else 0
 
     def _read_ahead(self, reader: NetworkReader) -> None:
         """Begin to read the next slide when this one is decoded, if there is memory for both."""
@@ -199,7 +194,7 @@ class Feeder(threading.Thread):
         columns = [grid.x.origin(j) for j in range(panel.j0, panel.j1)]
         spans = grid.row_spans()
         last = len(job.memory.panels) == number + 1
-        for row, (keep, need) in list(enumerate(spans))[self._first_row(job, number) :]:
+        for row, (keep, need) in list(enumerate(spans))[job.first_row(number) :]:
             self._check()
             reader.release(keep)
             since = time.perf_counter()
@@ -235,6 +230,8 @@ class Feeder(threading.Thread):
         slot = self._free.get()
         if slot is None:
             raise Interrupted("stopped")
+        # a row of tiles may take a slow network minutes; whoever asks to stop has not that long
+        self._check()
         return slot
 
     def _emit(self, entry: Entry) -> None:

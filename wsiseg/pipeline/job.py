@@ -19,18 +19,31 @@ from wsiseg.tiling import Panel, TileGrid
 class Checkpoint(Protocol):
     """Where the state of a slide in progress is kept; see `wsiseg.jobs.checkpoint`."""
 
-    def due(self) -> bool: ...
-    def save(self, state: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None: ...
+    saved: int
+    problem: str
+
+    @property
+    def seconds(self) -> float: ...
     def load(self) -> tuple[dict[str, Any], dict[str, Any]] | None: ...
+    def begin(self, resumed: bool) -> None: ...
+    def due(self, size: int) -> bool: ...
+    def save(
+        self, grown: Mapping[str, Any], state: Mapping[str, Any], about: Mapping[str, Any] | None = None
+    ) -> None: ...
+    def settle(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Where a slide goes on: at this row of tiles of this panel, with the state that was saved there."""
+    """Where a slide goes on: at this row of tiles of this panel, with the arrays that were saved there.
+
+    Sums are not saved, since they are a hundred times larger than all the rest: the rows of tiles that reach below the
+    finished ones, one at the usual overlaps, are run again for them.
+    """
 
     panel: int
     row: int
-    state: Mapping[str, Any]
+    arrays: Mapping[str, Any]
 
 
 @dataclass
@@ -60,10 +73,20 @@ class SlideJob:
         """Go on from a loaded checkpoint, if there is one and the slide is still cut in the same way."""
         if saved is None:
             return
-        state, about = saved
+        arrays, about = saved
         panel, row = about.get("panel"), about.get("row")
         if isinstance(panel, int) and isinstance(row, int) and dict(about) == self.progress(panel, row):
-            self.resume = Resume(panel, row, state)
+            self.resume = Resume(panel, row, arrays)
+
+    def first_row(self, panel: int) -> int:
+        """The row of tiles at which a panel begins: 0, unless the slide goes on in its midst."""
+        if self.resume is None or self.resume.panel != panel:
+            return 0
+        return max(0, self.resume.row - (self.grid.tile - 1) // self.grid.stride)
+
+    def found_before(self, panel: int, row: int) -> bool:
+        """Whether the runs of what this row of tiles makes final are among those that were saved."""
+        return self.resume is not None and self.resume.panel == panel and row < self.resume.row
 
     @property
     def read_bytes(self) -> int:

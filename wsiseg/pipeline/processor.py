@@ -189,7 +189,8 @@ class Processor:
             starts, lengths = join([panel[index].runs() for panel in panels])
             runs = Runs(starts, lengths, job.size)
             masks.append(clean(runs, min_area=job.settings.min_area, fill_holes=job.settings.fill_holes))
-        if self.settings.tissue and not job.counts.get("tiles"):
+        # of a slide that goes on in its midst, nobody counts the tiles that were run before
+        if self.settings.tissue and not job.counts.get("tiles") and job.resume is None:
             job.warnings.append("no tissue was found, so its mask is empty; --tissue none runs every tile")
         now = job.spent("objects", started)
         stats = {

@@ -21,7 +21,7 @@ class ColumnRuns:
     """Runs of one class in full-size columns [x0, x1), found from bands of network rows as they become final.
 
     Memory bound: 8 bytes per transition in chunks that are never copied while they grow, at most `max_runs` runs;
-    and 5 bytes per column of state.
+    and 5 bytes per column of state. Saving copies the state, and what was found since the last time.
     """
 
     def __init__(self, x0: int, x1: int, size: Size, scale: int, threshold: float, max_runs: int) -> None:
@@ -31,6 +31,7 @@ class ColumnRuns:
         self._previous: npt.NDArray[np.float32] | None = None
         self._full: list[tuple[Int32, Int32]] = []
         self._stored = 0
+        self._saved = 0
         self._new_chunk(_CHUNK)
 
     def _new_chunk(self, capacity: int) -> None:
@@ -59,18 +60,35 @@ class ColumnRuns:
                 return False
             self._new_chunk(max(_CHUNK, needed))
 
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Everything that `restored` needs: what was found so far, and how each column stands."""
-        x = np.concatenate([*(c[0] for c in self._full), self._x[: self._count]])
-        y = np.concatenate([*(c[1] for c in self._full), self._y[: self._count]])
-        previous = np.zeros(0, np.float32) if self._previous is None else self._previous
-        return {"x": x, "y": y, "inside": self._inside, "previous": previous}
+    @property
+    def unsaved(self) -> int:
+        """Bytes that `take_new` would give."""
+        return 8 * (self._stored + self._count - self._saved)
 
-    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> ColumnRuns:
-        """Go on from `state`."""
-        self._full, self._stored = [(state["x"], state["y"])], len(state["x"])
-        self._inside = state["inside"]
-        self._previous = state["previous"] if len(state["previous"]) else None
+    def take_new(self) -> dict[str, Int32]:
+        """Copies of what was found since the last call, or since `restore`."""
+        skip, x, y = self._saved, [], []
+        for chunk_x, chunk_y in (*self._full, (self._x[: self._count], self._y[: self._count])):
+            x.append(chunk_x[skip:])
+            y.append(chunk_y[skip:])
+            skip = max(0, skip - len(chunk_x))
+        self._saved = self._stored + self._count
+        return {"x": np.concatenate(x), "y": np.concatenate(y)}
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Copies of how each column stands."""
+        previous = np.zeros(0, np.float32) if self._previous is None else self._previous.copy()
+        return {"inside": np.packbits(self._inside), "previous": previous}
+
+    def restore(
+        self, found: Mapping[str, npt.NDArray[Any]], state: Mapping[str, npt.NDArray[Any]] | None
+    ) -> ColumnRuns:
+        """Go on from all that `take_new` ever gave, and from `state`; None for columns that are closed."""
+        self._full, self._stored = [(found["x"], found["y"])], len(found["x"])
+        self._saved = self._stored
+        if state is not None:
+            self._inside = np.unpackbits(state["inside"], count=len(self._inside))
+            self._previous = state["previous"] if len(state["previous"]) else None
         return self
 
     def close(self) -> ColumnRuns:
