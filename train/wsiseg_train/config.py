@@ -198,6 +198,12 @@ def _check(recipe: Recipe) -> None:
         "steps, epoch, batch and accumulate must be at least 1",
     )
     check(train.lr > 0 and train.weight_decay >= 0, "lr must be positive and weight_decay not negative")
+    head = bool(recipe.spec.network.get("classifier", False))
+    check(
+        head == recipe.spec.has_classifier,
+        f"[network] classifier is {str(head).lower()} and [model] has_classifier is"
+        f" {str(recipe.spec.has_classifier).lower()}; set both, or neither",
+    )
     check(0 <= train.ema < 1, f"ema {train.ema} must be in [0, 1)")
     check(
         data.tile % recipe.spec.tile_multiple == 0,
