@@ -125,9 +125,14 @@ def read_recipe(path: str | os.PathLike[str], overrides: dict[str, str] | None =
             value = tomllib.loads(f"x = {text}")["x"]
         except tomllib.TOMLDecodeError:
             value = text
-        place = data
+        place: Any = data
         for part in section.split("."):
-            place = place.setdefault(part, {})
+            if isinstance(place, list) and part.isdigit() and int(part) < len(place):
+                place = place[int(part)]
+            else:
+                place = place.setdefault(part, {}) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            raise UsageError(f"--set {key}={text}: the recipe has no table {section!r}; a stage is loss.0, loss.1")
         place[name] = value
     return recipe_from(data, os.fspath(path))
 
