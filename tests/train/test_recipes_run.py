@@ -41,10 +41,13 @@ def command(*arguments: object) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    """Exported graphs are kept with this run, not with the user's."""
+def quick_export(tmp_path_factory):
+    """Graphs of one tile size, which torch traces in half the time (test_networks has the free ones), in a cache of their own."""
+    from wsiseg_train import export
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WSISEG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(export, "_export", lambda graph, spec, tile: export._trace(graph, spec.tile, False))
         yield
 
 
@@ -105,7 +108,9 @@ def test_a_recipe_goes_from_slides_to_a_submission(name, prepared, tmp_path):
     rows = run_recipe(name, stores, prepared / "slides" / "a.tif", tmp_path)
     assert [r[0] for r in rows] == ["a"]
     command("rle", "check", tmp_path / "out.csv", prepared / "slides" / "a.tif")
-    command("evaluate", tmp_path / "out.csv", prepared / "train.csv", "--slide", prepared / "slides" / "a.tif")
+    command(
+        "evaluate", tmp_path / "out.csv", prepared / "train.csv", "--slide", prepared / "slides" / "a.tif"
+    )
 
 
 def test_the_pseudo_label_recipe_learns_from_a_submission_at_half_confidence(section, tmp_path):
@@ -122,7 +127,11 @@ def test_the_pseudo_label_recipe_learns_from_a_submission_at_half_confidence(sec
     command("prepare", unlabelled, "--labels", tmp_path / "pseudo.csv", "--confidence", 0.5, "--mpp", 2,
             "--classes", "glomerulus", "-o", stores)  # fmt: skip
     opened = {s.info.id: s for s in open_stores([stores])}
-    assert {name: int(s.whole("weight").max()) for name, s in opened.items()} == {"a": 255, "b": 255, "c": 128}
+    assert {name: int(s.whole("weight").max()) for name, s in opened.items()} == {
+        "a": 255,
+        "b": 255,
+        "c": 128,
+    }
     assert opened["c"].info.source == {"slide": "c.tif", "labels": ["pseudo.csv"]}
     assert opened["c"].info.centres
     density = opened["a"].whole("density")

@@ -132,7 +132,9 @@ def read_recipe(path: str | os.PathLike[str], overrides: dict[str, str] | None =
             else:
                 place = place.setdefault(part, {}) if isinstance(place, dict) else None
         if not isinstance(place, dict):
-            raise UsageError(f"--set {key}={text}: the recipe has no table {section!r}; a stage is loss.0, loss.1")
+            raise UsageError(
+                f"--set {key}={text}: the recipe has no table {section!r}; a stage is loss.0, loss.1"
+            )
         place[name] = value
     return recipe_from(data, os.fspath(path))
 
