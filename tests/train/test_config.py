@@ -41,6 +41,8 @@ def test_settings_can_be_changed_from_the_command_line():
         ("model", "colour", 1, "model spec field"),
         ("augment", "preset", "strong", "hubmap"),
         ("sampling", "object", 1.0, "objects"),
+        ("network", "classifier", True, "has_classifier is false; set both, or neither"),
+        ("model", "has_classifier", True, "set both, or neither"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, section, key, value, words):

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.torch
 from wsiseg.errors import ModelError  # noqa: E402
 from wsiseg.model.spec import METADATA_KEY, ModelSpec  # noqa: E402
 from wsiseg_train.checkpoint import load_checkpoint, output_channels, read_checkpoint, save_checkpoint  # noqa: E402
-from wsiseg_train.export import GraphModel, export_onnx  # noqa: E402
+from wsiseg_train.export import GraphModel, export_onnx, export_split  # noqa: E402
 from wsiseg_train.networks import NETWORKS, build_network  # noqa: E402
 
 NARROW = {"encoder": "resnet18", "decoder": [16, 16, 8, 8, 8]}
@@ -139,6 +139,48 @@ def test_softmax_gives_no_background_and_a_classifier_gives_presence():
     settle(net, 64)
     outputs = run(export_onnx(net, spec), image)
     assert [o.shape for o in outputs] == [(1, 2, 64, 64), (1,)]
+
+
+WITH_HEAD = {
+    "compact-unet": {"name": "compact-unet", "channels": [8, 8, 16, 16], "decoder": [16, 8, 8], "depth": 4},
+    "plain-unet": {"name": "plain-unet", "width": 4, "depth": 3},
+    "unet": {"name": "unet", **NARROW, "attention": "scse", "gates": True},
+}
+
+
+@pytest.mark.parametrize("name", WITH_HEAD)
+def test_a_classification_head_exports_as_two_graphs_that_are_the_whole(name):
+    net, spec = made(WITH_HEAD[name] | {"classifier": True}, has_classifier=True)
+    settle(net, 64)
+    image = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    probability, presence = run(export_onnx(net, spec), image)
+    head, tail = map(onnx.load_from_string, export_split(net, spec))
+    features = [v.name for v in head.graph.output[1:]]
+    assert head.graph.output[0].name == "presence"
+    assert [v.name for v in tail.graph.input] == features
+    assert [v.name for v in tail.graph.output] == ["probability"]
+    assert not {n.name for n in head.graph.node} & {n.name for n in tail.graph.node}
+    assert len(features) >= 3
+    for value in (*head.graph.input, *head.graph.output, *tail.graph.input, *tail.graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+    import openvino as ov
+
+    core, exact = ov.Core(), {"INFERENCE_PRECISION_HINT": "f32"}
+    first, second = (
+        core.compile_model(core.read_model(m.SerializeToString()), "CPU", exact) for m in (head, tail)
+    )
+    given = {k.get_any_name(): np.array(v) for k, v in first({"image": image}).items()}
+    assert given["presence"].shape == (3,)
+    assert np.abs(given.pop("presence") - presence).max() < 1e-6
+    for chosen in ([0, 1, 2], [2], [1, 0]):  # any tiles of the batch may go on to the decoder
+        (found,) = second({k: v[chosen] for k, v in given.items()}).values()
+        assert np.abs(found - probability[chosen]).max() < 1e-6
+
+
+def test_a_network_without_a_head_does_not_split():
+    net, spec = made(CASES["plain"][0])
+    with pytest.raises(ModelError, match="has no classification head"):
+        export_split(net, spec)
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):

@@ -61,6 +61,20 @@ class CBAM(nn.Module):
         )
 
 
+class Presence(nn.Module):
+    """The classification head: feature maps [B, C, h, w] -> logit [B] that the tile holds an object.
+
+    Mean and maximum over the places: the mean says how much, the maximum does not overlook an object at the tile's edge.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))[:, 0]
+
+
 class AttentionGate(nn.Module):
     """Weighs a skip connection by the coarser level that it joins (Oktay 2018, arXiv 1804.03999)."""
 

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsiseg_train.blocks import Presence
+
 
 class CompactUnet(nn.Module):
     """float32 [B, 3, H, W] -> logits [B, outputs, H, W]; H and W multiples of 2 ** depth.
@@ -27,6 +29,7 @@ class CompactUnet(nn.Module):
         shuffle: the head gives four values per half-resolution pixel, which a pixel shuffle lays out at full resolution: for
             objects of a few pixels. Otherwise the logits are interpolated bilinearly.
         dropout: probability of dropping a channel before the head, in training.
+        classifier: also gives a logit [B] that says whether the tile holds an object, from the deepest feature map.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class CompactUnet(nn.Module):
         dropout: float = 0.0,
         shuffle: bool = False,
         pretrained: bool = False,
+        classifier: bool = False,
     ) -> None:
         super().__init__()
         import timm
@@ -59,21 +63,25 @@ class CompactUnet(nn.Module):
             previous = width
         self.blocks = nn.ModuleList(blocks)
         self.dropout = nn.Dropout2d(dropout)
-        self.shuffle = shuffle
+        self.shuffle, self.classifier = shuffle, classifier
         self.head = (
             nn.Conv2d(previous, outputs * 4, 3, padding=1) if shuffle else nn.Conv2d(previous, outputs, 1)
         )
         nn.init.constant_(self.head.bias, -2.0)  # objects are rare: start from a low probability
+        if classifier:
+            self.presence = Presence(widths[-1])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         features = self.encoder(x)
         y = features[-1]
         for skip, block in zip(features[-2::-1], self.blocks, strict=True):
             y = block(torch.cat([F.interpolate(y, scale_factor=2.0, mode="nearest"), skip], 1))
         y = self.head(self.dropout(y))
         if self.shuffle:
-            return F.pixel_shuffle(y, 2)
-        return F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
+            y = F.pixel_shuffle(y, 2)
+        else:
+            y = F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return (y, self.presence(features[-1])) if self.classifier else y
 
 
 def _conv(inputs: int, outputs: int) -> nn.Sequential:

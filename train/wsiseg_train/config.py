@@ -125,9 +125,16 @@ def read_recipe(path: str | os.PathLike[str], overrides: dict[str, str] | None =
             value = tomllib.loads(f"x = {text}")["x"]
         except tomllib.TOMLDecodeError:
             value = text
-        place = data
+        place: Any = data
         for part in section.split("."):
-            place = place.setdefault(part, {})
+            if isinstance(place, list) and part.isdigit() and int(part) < len(place):
+                place = place[int(part)]
+            else:
+                place = place.setdefault(part, {}) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            raise UsageError(
+                f"--set {key}={text}: the recipe has no table {section!r}; a stage is loss.0, loss.1"
+            )
         place[name] = value
     return recipe_from(data, os.fspath(path))
 
@@ -198,6 +205,12 @@ def _check(recipe: Recipe) -> None:
         "steps, epoch, batch and accumulate must be at least 1",
     )
     check(train.lr > 0 and train.weight_decay >= 0, "lr must be positive and weight_decay not negative")
+    head = bool(recipe.spec.network.get("classifier", False))
+    check(
+        head == recipe.spec.has_classifier,
+        f"[network] classifier is {str(head).lower()} and [model] has_classifier is"
+        f" {str(recipe.spec.has_classifier).lower()}; set both, or neither",
+    )
     check(0 <= train.ema < 1, f"ema {train.ema} must be in [0, 1)")
     check(
         data.tile % recipe.spec.tile_multiple == 0,

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from wsiseg.errors import ModelError
+from wsiseg.model import onnxio
 from wsiseg.model.spec import METADATA_KEY, ModelSpec
+from wsiseg.model.split import PRESENCE, split_presence
 from wsiseg_train.checkpoint import load_checkpoint
 
 OPSET = 18
@@ -93,6 +95,21 @@ def export_onnx(
     return bytes(model.SerializeToString())
 
 
+def export_split(
+    source: str | os.PathLike[str] | nn.Module, spec: ModelSpec | None = None, *, tile: int | None = None
+) -> tuple[bytes, bytes]:
+    """(head.onnx, tail.onnx) of a network with a classification head: see `wsiseg.model.split.split_presence`.
+
+    head: uint8 [B, T, T, 3] -> presence float32 [B] and the encoder's feature maps; tail: those -> float32 [B, C, T, T].
+
+    Raises:
+        ModelError: also for a network without a classification head.
+    """
+    model = onnxio.parse(export_onnx(source, spec, tile=tile), "exported graph")
+    head, tail = split_presence(model, spec.name if spec else os.fspath(source))  # type: ignore[arg-type]
+    return onnxio.canonical(head), onnxio.canonical(tail)
+
+
 def _export(graph: GraphModel, spec: ModelSpec, tile: int | None) -> onnx.ModelProto:
     edge = tile or spec.tile
     if tile is None:
@@ -111,7 +128,7 @@ def _trace(graph: GraphModel, tile: int, dynamic: bool) -> onnx.ModelProto:
     if dynamic:
         shapes |= {1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC}
     example = torch.zeros((2, tile, tile, 3), dtype=torch.uint8)
-    names = [OUTPUT, "presence"] if graph.spec.has_classifier else [OUTPUT]
+    names = [OUTPUT, PRESENCE] if graph.spec.has_classifier else [OUTPUT]
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from wsiseg.errors import ModelError, unknown_name
-from wsiseg_train.blocks import CBAM, FPA, SCSE, AttentionGate, conv, enlarge
+from wsiseg_train.blocks import CBAM, FPA, SCSE, AttentionGate, Presence, conv, enlarge
 
 ATTENTION: dict[str, type[nn.Module]] = {"scse": SCSE, "cbam": CBAM}
 BOTTLENECKS = ("none", "centre", "fpa")
@@ -82,7 +82,7 @@ class Unet(nn.Module):
         self.head = nn.Conv2d(sum(decoder) if hypercolumns else decoder[-1], outputs, 3, padding=1)
         self.side = nn.ModuleList([nn.Conv2d(w, outputs, 1) for w in decoder[:-1]][::-1] if deep else [])
         if classifier:
-            self.presence = nn.Linear(widths[0], 1)
+            self.presence = Presence(widths[0])
 
     def drop_auxiliary(self) -> None:
         """Remove what only training needs."""
@@ -90,7 +90,7 @@ class Unet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...] | tuple[Tensor | tuple[Tensor, ...], Tensor]:
         features = self.encoder(x)[1:][::-1]
-        presence = self.presence(features[0].mean((2, 3)))[:, 0] if self.classifier else None
+        presence = self.presence(features[0]) if self.classifier else None
         y = self.centre(features[0])
         made: list[Tensor] = []
         for i, (level, gate) in enumerate(zip(self.levels, self.gates, strict=True)):
@@ -147,10 +147,20 @@ class PlainUnet(nn.Module):
 
     Args:
         width: channels of the first level; `depth` halvings.
+        dropout: of channels, between the two convolutions of each level.
+        classifier: also gives a logit [B] that says whether the tile holds an object, from the deepest level.
     """
 
-    def __init__(self, outputs: int = 1, width: int = 24, depth: int = 4, dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        outputs: int = 1,
+        width: int = 24,
+        depth: int = 4,
+        dropout: float = 0.1,
+        classifier: bool = False,
+    ) -> None:
         super().__init__()
+        self.classifier = classifier
         widths = [width * min(8, 2**i) for i in range(depth + 1)]
         self.down = nn.ModuleList(
             nn.Sequential(conv(before, w), nn.Dropout2d(dropout), conv(w, w))
@@ -161,12 +171,15 @@ class PlainUnet(nn.Module):
             for deep, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.head = nn.Conv2d(width, outputs, 1)
+        if classifier:
+            self.presence = Presence(widths[-1])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         features: list[Tensor] = []
         for i, level in enumerate(self.down):
             x = level(nn.functional.max_pool2d(x, 2) if i else x)
             features.append(x)
         for level, skip in zip(self.up, features[-2::-1], strict=True):
             x = level(torch.cat([enlarge(x), skip], 1))
-        return self.head(x)
+        out = self.head(x)
+        return (out, self.presence(features[-1])) if self.classifier else out
