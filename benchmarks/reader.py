@@ -44,7 +44,7 @@ LAYOUTS: dict[str, dict[str, object]] = {
 BAND = 128
 SCALES = (1, 2, 4)
 # Slow codecs are measured on the first rows of the picture.
-PARTS = {"LZW": 4, "2000": 16}
+PARTS = {"LZW": 2, "2000": 4}
 PIECE = 64  # rows of a huge strip that are read at once, as any reader has to
 RING = (
     1024  # slide rows that the bare decoder's network rows stand for; whole tiles and strips of every layout
