@@ -1,10 +1,11 @@
 """How fast slides are read through the ring, beside the bare decoder on the same files in the same run.
 
-    python -m benchmarks.reader [--size 4096] [LAYOUT ...]
+    python -m benchmarks.reader [--size 4096] [LAYOUT ...]     # two minutes; writes benchmarks/results/reader.{json,md}
 
-The bare decoder preads each segment and decodes it with imagecodecs, nothing else. The reader does that too, shrinks,
-and writes network rows into the ring while a consumer waits for and releases bands of 128 rows. Two threads are compared
-with one of the same kind. Files are in the page cache.
+The bare decoder reads each segment with `pread` and decodes it with imagecodecs into buffers that it reuses, nothing
+else, and drops the pixels. "Bare decoder and rows" also does what cannot be left out: it shrinks each segment (copies
+it, at scale 1) into network rows that are used again, as the ring's are. The reader does all of that while a consumer
+waits for bands of 128 slide rows and gives them back, and looks for damage. Files are in the page cache.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import imagecodecs
 import numpy as np
 import tifffile
 
-from benchmarks.harness import Table, compare, write
+from benchmarks.harness import Facts, Table, compare, facts, write
 from wsiseg.slide import DecodePool, NetworkReader, Slide, open_slide
+from wsiseg.slide.level import U8, Scratch
+from wsiseg_kernels.cpu import shrink
 
 LAYOUTS: dict[str, dict[str, object]] = {
     "JPEG tiles 256": {"tile": (256, 256), "compression": "jpeg", "compressionargs": {"level": 85}},
@@ -39,6 +42,13 @@ LAYOUTS: dict[str, dict[str, object]] = {
     "JPEG 2000 tiles": {"tile": (256, 256), "compression": "jpeg2000", "compressionargs": {"level": 30}},
 }
 BAND = 128
+SCALES = (1, 2, 4)
+# Slow codecs are measured on the first rows of the picture.
+PARTS = {"LZW": 2, "2000": 4}
+PIECE = 64  # rows of a huge strip that are read at once, as any reader has to
+RING = (
+    1024  # slide rows that the bare decoder's network rows stand for; whole tiles and strips of every layout
+)
 
 
 def picture(size: int) -> np.ndarray:
@@ -60,42 +70,75 @@ class Bare:
     def __post_init__(self) -> None:
         with tifffile.TiffFile(self.path) as tiff:
             page = tiff.pages[0]
-            self.segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-            code, tables, predictor = int(page.compression), page.jpegtables, int(page.predictor)  # type: ignore[union-attr]
-            width = page.tilewidth if page.is_tiled else page.imagewidth  # type: ignore[union-attr]
-            samples = 1 if int(page.planarconfig) == 2 else 3  # type: ignore[union-attr]
+            assert isinstance(page, tifffile.TiffPage)
+            segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+            self.code, self.tables, self.predictor = (
+                int(page.compression),
+                page.jpegtables,
+                int(page.predictor),
+            )
+            width, rows = int(page.imagewidth), int(page.imagelength)
+            self.height = int(page.tilelength if page.is_tiled else min(page.rowsperstrip, rows))
+            self.width = int(page.tilewidth) if page.is_tiled else width
+            self.planes = 3 if int(page.planarconfig) == 2 else 1
         self.fd = os.open(self.path, os.O_RDONLY)
-        plain: dict[int, Callable[[bytes], object]] = {
-            1: lambda d: np.frombuffer(d, np.uint8),
-            5: imagecodecs.lzw_decode,
-            8: imagecodecs.zlib_decode,
-            50000: imagecodecs.zstd_decode,
-            34712: imagecodecs.jpeg2k_decode,
-            7: lambda d: imagecodecs.jpeg8_decode(d, tables=tables, outcolorspace=2),
-        }
-        decode = plain[code]
-        if predictor == 2:
-            inner = decode
+        if self.code == 1 and len(segments) == 1:
+            (offset, _), self.height = segments[0], PIECE
+            line = width * 3
+            segments = [(offset + y * line, min(PIECE, rows - y) * line) for y in range(0, rows, PIECE)]
+        self.across = -(-width // self.width)
+        # One entry for each place: the stored parts of it, one for each plane.
+        places = len(segments) // self.planes
+        self.places = [segments[i::places] for i in range(places)]
 
-            def decode(data: bytes) -> object:
-                flat = np.frombuffer(inner(data), np.uint8).reshape(-1, width, samples)
-                return imagecodecs.delta_decode(flat, axis=1)
+    def decode(self, part: tuple[int, int], slot: int, scratch: Scratch) -> U8:
+        """One stored segment as [h, w, samples]."""
+        offset, count = part
+        data = scratch.take("stored", count)
+        os.preadv(self.fd, [data], offset)
+        if self.code == 1:
+            return data.reshape(-1, self.width, 3)
+        samples = 3 // self.planes
+        flat = scratch.take(f"decoded{slot}", self.height * self.width * samples)
+        out = flat.reshape(self.height, self.width, samples)
+        if self.code == 7:
+            imagecodecs.jpeg8_decode(data, tables=self.tables, outcolorspace=2, out=out)
+        elif self.code == 34712:
+            imagecodecs.jpeg2k_decode(data, out=out)
+        else:
+            names = {5: imagecodecs.lzw_decode, 8: imagecodecs.zlib_decode, 50000: imagecodecs.zstd_decode}
+            got = names[self.code](data, out=flat)
+            out = np.frombuffer(got, np.uint8).reshape(-1, self.width, samples)
+            if self.predictor == 2:
+                imagecodecs.delta_decode(out, axis=1, out=out)
+        return out
 
-        self.decode = decode
-        if code == 1 and len(self.segments) == 1:  # one strip is read in pieces, as any reader has to
-            (offset, count), piece = self.segments[0], 1 << 20
-            self.segments = [(offset + i, min(piece, count - i)) for i in range(0, count, piece)]
+    def run(self, threads: int, scale: int = 0) -> None:
+        """Every segment; at a scale of 1 or more also into network rows."""
+        ring = np.empty((RING // max(1, scale), self.across * self.width // max(1, scale), 3), np.uint8)
 
-    def run(self, threads: int) -> None:
         def part(first: int) -> None:
-            for offset, count in self.segments[first::threads]:
-                self.decode(os.pread(self.fd, count, offset))
+            scratch = Scratch()
+            for at in range(first, len(self.places), threads):
+                planes = [self.decode(p, k, scratch) for k, p in enumerate(self.places[at])]
+                if scale:
+                    self.place(planes, at, scale, ring, scratch)
 
         if threads == 1:
             part(0)
             return
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(part, range(threads)))
+
+    def place(self, planes: list[U8], at: int, scale: int, ring: U8, scratch: Scratch) -> None:
+        """Shrink the decoded segment number `at` into the ring."""
+        whole = planes[0]
+        if len(planes) > 1:
+            whole = scratch.take("rgb", whole.size * 3).reshape(*whole.shape[:2], 3)
+            cv2.merge(planes, whole)
+        y, x = (at // self.across * self.height) % RING // scale, at % self.across * self.width // scale
+        high, wide = -(-whole.shape[0] // scale), -(-whole.shape[1] // scale)
+        shrink(whole, scale, ring[y : y + high, x : x + wide])
 
 
 def read(slide: Slide, scale: int, pool: DecodePool) -> None:
@@ -109,23 +152,14 @@ def read(slide: Slide, scale: int, pool: DecodePool) -> None:
             reader.release(y + band)
 
 
-def cpu_notes(variants: dict[str, Callable[[], None]], rounds: int) -> list[str]:
-    """The least processor time of the one-thread variants: on a shared machine it says more than the wall clock."""
-    least: dict[str, float] = {}
-    for _ in range(rounds):
-        for name, variant in list(variants.items())[:4]:
-            began = time.process_time()
-            variant()
-            spent = time.process_time() - began
-            least[name] = min(spent, least.get(name, spent))
-    bare = next(iter(least.values()))
-    shares = ", ".join(f"{n.split(', ')[1]}: {bare / t:.2f}" for n, t in list(least.items())[1:])
-    return [f"bare decoder's speed reached, by processor time on one thread: {shares}"]
+def threads_text(threads: int) -> str:
+    return f"{threads} thread{'s' * (threads > 1)}"
 
 
 def layout_table(
     name: str, options: dict[str, object], image: np.ndarray, folder: Path, rounds: int
 ) -> Table:
+    """Every variant on one layout."""
     path = folder / "slide.tif"
     data = (
         image
@@ -136,25 +170,40 @@ def layout_table(
     bare = Bare(path)
     megapixels = image.shape[0] * image.shape[1] / 1e6
     with open_slide(path) as slide, DecodePool(1) as one, DecodePool(2) as two:
-        variants = {
-            "bare decoder, 1 thread": lambda: bare.run(1),
-            "reader, scale 1, 1 thread": lambda: read(slide, 1, one),
-            "reader, scale 2, 1 thread": lambda: read(slide, 2, one),
-            "reader, scale 4, 1 thread": lambda: read(slide, 4, one),
-            "bare decoder, 2 threads": lambda: bare.run(2),
-            "reader, scale 1, 2 threads": lambda: read(slide, 1, two),
-            "reader, scale 2, 2 threads": lambda: read(slide, 2, two),
-            "reader, scale 4, 2 threads": lambda: read(slide, 4, two),
-        }
-        table = compare(
-            f"How fast is {name} read?",
-            variants,
-            megapixels,
-            rounds=rounds,
-            notes=cpu_notes(variants, rounds),
-        )
+        variants: dict[str, Callable[[], None]] = {}
+        for threads, pool in ((1, one), (2, two)):
+            text = threads_text(threads)
+            variants[f"bare decoder, {text}"] = lambda n=threads: bare.run(n)  # type: ignore[misc]
+            for scale in SCALES:
+                variants[f"bare decoder and rows, scale {scale}, {text}"] = (
+                    lambda n=threads, s=scale: bare.run(n, s)  # type: ignore[misc]
+                )
+                variants[f"reader, scale {scale}, {text}"] = lambda p=pool, s=scale: read(slide, s, p)  # type: ignore[misc]
+        table = compare(f"How fast is {name} read?", variants, megapixels, rounds=rounds)
     os.close(bare.fd)
     return table
+
+
+def summary(tables: dict[str, Table]) -> Facts:
+    """The layouts in one table: shares of the bare decoder's speed, and what a second thread brings."""
+    columns = ["layout", "bare Mpx/s"]
+    columns += [f"reader / {base}, scale {s}" for base in ("bare", "bare and rows") for s in SCALES]
+    columns += ["2 threads / 1: bare", *(f"2 threads / 1: reader, scale {s}" for s in SCALES)]
+    rows = []
+    for name, table in tables.items():
+        rate = {row.variant: row.rate for row in table.rows}
+        bare, first, second = rate["bare decoder, 1 thread"], threads_text(1), threads_text(2)
+        reader = {s: rate[f"reader, scale {s}, {first}"] for s in SCALES}
+        row: list[str | float] = [name, bare, *(reader[s] / bare for s in SCALES)]
+        row += [reader[s] / rate[f"bare decoder and rows, scale {s}, {first}"] for s in SCALES]
+        row.append(rate[f"bare decoder, {second}"] / bare)
+        row += [rate[f"reader, scale {s}, {second}"] / reader[s] for s in SCALES]
+        rows.append(row)
+    notes = [
+        "bare: pread and imagecodecs into reused buffers; bare and rows: that, and shrinking (copying, at scale 1) into network rows",
+        "the reader also checks every segment for damage and hands the rows to a consumer",
+    ]
+    return facts("How much of the bare decoder's speed does the reader reach?", columns, rows, notes)
 
 
 def main() -> None:
@@ -171,16 +220,15 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown layout {unknown[0]!r}; known: {', '.join(LAYOUTS)}")
     image = picture(args.size)
-    tables = []
+    tables: dict[str, Table] = {}
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         for name in chosen:
-            slow = any(word in name for word in ("LZW", "2000"))
-            part = image[: args.size // 3, : args.size] if slow else image
-            tables.append(
-                layout_table(name, LAYOUTS[name], np.ascontiguousarray(part), Path(folder), args.rounds)
-            )
+            part = next((n for word, n in PARTS.items() if word in name), 1)
+            pixels = np.ascontiguousarray(image[: max(256, args.size // part)])
+            tables[name] = layout_table(name, LAYOUTS[name], pixels, Path(folder), args.rounds)
+    found = summary(tables)
     if not args.layouts:
-        write("reader", tables, ("numpy", "numba", "imagecodecs", "tifffile"))
+        write("reader", [found, *tables.values()], ("numpy", "numba", "imagecodecs", "tifffile"))
 
 
 if __name__ == "__main__":

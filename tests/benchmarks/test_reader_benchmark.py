@@ -14,5 +14,9 @@ from benchmarks import reader
 def test_every_layout_is_measured(tmp_path: Path, name: str) -> None:
     image = np.ascontiguousarray(reader.picture(256)[:200])
     table = reader.layout_table(name, reader.LAYOUTS[name], image, tmp_path, rounds=1)
-    assert [r.variant for r in table.rows][:2] == ["bare decoder, 1 thread", "reader, scale 1, 1 thread"]
+    assert [r.variant for r in table.rows][:2] == [
+        "bare decoder, 1 thread",
+        "bare decoder and rows, scale 1, 1 thread",
+    ]
+    assert reader.summary({name: table}).rows[0][0] == name
     assert all(r.rate > 0 for r in table.rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from slide_samples import drain, picture, plain_shrink, read_slide, write_tiff
 
 from wsiseg.errors import BadSegment, SlideError
 from wsiseg.slide import DecodePool, NetworkReader, Slide, open_slide, ring_bytes
-from wsiseg.slide.level import Scratch
+from wsiseg.slide.level import ALIGN, BESIDE, Scratch
 
 PICTURE = picture(301, 418)
 
@@ -273,3 +274,24 @@ def test_stats_count_what_was_read(slide: Slide, pool: DecodePool) -> None:
         assert reader.stats.segments == plan.segments
         assert reader.stats.stored_bytes == plan.stored
         assert reader.stats.decode_seconds > 0
+
+
+def test_buffers_lie_where_the_jpeg_decoder_keeps_to_the_caches() -> None:
+    scratch = Scratch()
+    for nbytes in (1, 100, 4096, 196_608, 3 << 20):
+        for name in ("stored", "decoded"):
+            taken = scratch.take(name, nbytes)
+            assert (taken.size, taken.ctypes.data % ALIGN) == (nbytes, BESIDE)
+
+
+def test_narrow_tiles_are_taken_several_at_a_time(tmp_path: Path, pool: DecodePool) -> None:
+    """Beside each other where that takes no memory, and not where a tile's edge splits a network pixel."""
+    image = picture(130, 2000)
+    with open_slide(write_tiff(tmp_path / "s.tif", image, tile=(64, 64), compression="zlib")) as wide:
+        one, split = wide.plan(2), wide.plan(3)
+        assert one.cols_per_unit > 1
+        assert "unit" not in dict(one.scratch)
+        assert "unit" in dict(split.scratch)
+        for columns in ((0, 1000), (31, 33), (500, 999)):
+            got = read_slide(wide, 2, pool, columns=columns)
+            np.testing.assert_array_equal(got, plain_shrink(image, 2)[:, slice(*columns)])

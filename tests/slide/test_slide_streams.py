@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import imagecodecs
 import numpy as np
@@ -10,7 +11,16 @@ import pytest
 from slide_samples import picture
 
 from wsiseg.geometry import Size
-from wsiseg.slide.streams import BadStream, jpeg2000_frame, jpeg_frame, jpegxl_frame, webp_frame
+from wsiseg.slide.streams import (
+    BadStream,
+    Frame,
+    JpegFrames,
+    jpeg2000_frame,
+    jpeg_frame,
+    jpeg_headers,
+    jpegxl_frame,
+    webp_frame,
+)
 
 SIZES = [(8, 8), (64, 48), (1, 1), (301, 17), (256, 256), (40, 320)]
 
@@ -25,6 +35,33 @@ def test_sizes(size: tuple[int, int]) -> None:
     assert jpeg2000_frame(imagecodecs.jpeg2k_encode(image, codecformat="jp2")).size == Size(*size)
     assert jpegxl_frame(imagecodecs.jpegxl_encode(image)).size == Size(*size)
     assert jpegxl_frame(imagecodecs.jpegxl_encode(image, usecontainer=True)).size == Size(*size)
+
+
+def said(measure: Callable[[bytes], Frame], data: bytes) -> Frame | str:
+    """The frame, or what is wrong with the stream."""
+    try:
+        return measure(data)
+    except BadStream as error:
+        return str(error)
+
+
+def test_remembered_headers_change_nothing() -> None:
+    """Streams with the same headers, with other ones, and damaged ones, before and behind the scan's beginning."""
+    streams = [imagecodecs.jpeg8_encode(picture(64, 64, seed), level=80) for seed in range(3)]
+    streams += [
+        imagecodecs.jpeg8_encode(picture(64, 48), level=80),
+        imagecodecs.jpeg8_encode(picture(64, 64), level=30),
+    ]
+    start = jpeg_headers(streams[0]).scan
+    assert streams[0][:start] == streams[1][:start] != streams[3][:start]
+    rng, frames = np.random.default_rng(0), JpegFrames()
+    for _ in range(300):
+        data = bytearray(streams[rng.integers(len(streams))])
+        if rng.random() < 0.7:
+            data[rng.integers(len(data))] = rng.integers(256)
+        if rng.random() < 0.3:
+            del data[rng.integers(len(data)) :]
+        assert said(frames, bytes(data)) == said(jpeg_frame, bytes(data))
 
 
 def test_samples() -> None:

@@ -172,10 +172,13 @@ class Feeder(threading.Thread):
         reader.start()
         return reader
 
-    def _read_ahead(self, reader: NetworkReader) -> None:
-        """Begin to read the next slide when this one is decoded, if there is memory for both."""
+    def _read_ahead(self) -> None:
+        """Let the next slide be read by threads for which this one has nothing to decode, if there is memory for both.
+
+        Readers are served in the order in which they started, so the next one takes nothing from this one.
+        """
         coming = self._next
-        if coming is None or coming.reader is not None or not reader.decoded or not coming.future.done():
+        if coming is None or coming.reader is not None or not coming.future.done():
             return
         if coming.future.exception() is not None:
             return
@@ -201,8 +204,8 @@ class Feeder(threading.Thread):
             reader.wait(need)
             since = job.spent("wait for reading", since)
             if last:
-                # Before this row's tiles, which wait for the network: the threads that decode have nothing else to do.
-                self._read_ahead(reader)
+                # Before this row's tiles, since they can wait for the network while nothing is left to decode.
+                self._read_ahead()
             y = grid.y.origin(row)
             for x in columns:
                 if self._slot is None:

@@ -172,11 +172,6 @@ class NetworkReader:
                 self._pool.lock.wait()
             self.stats.wait_seconds += time.perf_counter() - began
 
-    @property
-    def decoded(self) -> bool:
-        """Whether every row has been decoded, so that the threads are free for the next slide."""
-        return self._done_rows == len(self._open)
-
     def release(self, y0: int) -> None:
         """Let rows below `y0` be overwritten."""
         with self._pool.lock:
