@@ -145,6 +145,7 @@ def table(size: str, scale: int, runs: dict[str, tuple[Run, int]]) -> harness.Fa
     notes = [
         f"slide of {size} at scale {scale}, tile 512, overlap 25 %, every tile run; bundled model",
         "saves and their shares are those of the run's last process; the thread's time is mostly waiting for the disk",
+        "seconds are on the clock, with the start of every process; on a shared machine they drift by more than saving takes",
     ]
     return harness.facts("What do checkpoints within a slide cost, and what does a kill repeat?", columns, rows, notes)  # fmt: skip
 

@@ -120,6 +120,8 @@ def test_elements_one_after_the_other_do_all_with_one_start(tmp_path: Path) -> N
     job.store.write(NAME, plan_bytes([[manifest.slides[i] for i in part] for part in chunks]))
     first = run_driver(slides, "-o", out, "--shard", "auto", **as_slurm(2, 4))
     assert "0 of 60 slides were done before" in first.stderr.splitlines()[-1]
+    again = run_driver(slides, "-o", out, "--shard", "auto", **as_slurm(2, 4))
+    assert len(again.stderr.splitlines()) == 1
     late = run_driver(slides, "-o", out, "--shard", "auto", **as_slurm(0, 4))
     assert late.stderr.splitlines() == ["nothing to do: other jobs of this submission have all of it"]
     run_driver(slides, "-o", out)

@@ -52,7 +52,7 @@ def test_it_is_shown_for_people(folder: JobFolder) -> None:
         "done 3 of 6 18 Mpx",
         "failed 1",
         "missing 2",
-        "speed 60 slides an hour about 2 min 0 s left",
+        "speed 60 slides an hour about 2 min 00 s left",
     ]
     assert lines[5] == "failed s2: cut short"
     assert lines[6].startswith("missing s4: ")

@@ -11,9 +11,9 @@ takes one slide with it and not the job.
     merge      the CSV from the records, whole or not at all
     work       tasks -> records inside one process; `run_local` is that with nothing around it
     worker     the child process; `child` is its parent's end of it, `pool` the supervisor of several
-    checkpoint the state of a slide in progress
+    checkpoint the state of a slide in progress; `pace` says when it is saved
     segmenter  what a worker runs: the real processor, made from plain data
-    shards     which part of the manifest is mine; guided chunks
+    shards     which part of the manifest is mine; guided chunks; `plan` shares them out
     slurm, dask_cluster   the cluster engines
     launch     the one entry that the command line calls
 """

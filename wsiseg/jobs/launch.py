@@ -88,7 +88,9 @@ def run_here(request: JobRequest, on_event: Callable[[Event], None]) -> Outcome:
                 summary.total += len(slides)
                 summary.skipped += len(found)
                 summary.failures += [record for record in found.values() if record.status != "done"]
-                on_event(plan_event(summary.total, todo))
+                # one that was started again may come through many chunks that it has finished before
+                if rest or slides is first:
+                    on_event(plan_event(summary.total, todo))
                 for record in pool.run(rest, digest, signals.event):
                     summary.add(record)
                 if signals.event.is_set():
