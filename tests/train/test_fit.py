@@ -50,6 +50,41 @@ def test_a_killed_training_resumes_to_the_same_weights(stores, tmp_path):
     assert [r["step"] for r in tables[0]] == ["4", "8"]
 
 
+def test_a_resume_point_that_is_damaged_or_foreign_is_refused(stores, tmp_path):
+    for content in (b"junk", None):
+        if content is None:
+            torch.save({"state_dict": print}, tmp_path / "resume.ckpt")
+        else:
+            (tmp_path / "resume.ckpt").write_bytes(content)
+        with pytest.raises(UsageError, match="not a resume point") as error:
+            train_recipe(recipe(stores), tmp_path, resume=True, say=lambda line: None)
+        assert "\n" not in str(error.value)
+
+
+def test_training_stops_when_the_held_out_dice_no_longer_rises(stores, tmp_path):
+    tiny = recipe(stores, steps=40, epoch=1, lr=1e-12, schedule="constant", patience=2, ema=0.0)
+    assert train_recipe(tiny, tmp_path, say=lambda line: None).steps < 40
+
+
+def test_the_shipped_weights_are_the_running_average(stores, tmp_path):
+    """ema 0.5: half the previous average and half the new weights after every step."""
+    from wsiseg_train.module import SegmentationModule
+
+    seen, inner = [], SegmentationModule.on_train_batch_end
+
+    def look(module, *args):
+        seen.append(module.net.head.bias.detach().clone())
+        inner(module, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SegmentationModule, "on_train_batch_end", look)
+        result = train_recipe(recipe(stores, steps=3, epoch=3), tmp_path, say=lambda line: None)
+    mean = seen[0]
+    for weights in seen[1:]:
+        mean = 0.5 * mean + 0.5 * weights
+    assert torch.allclose(read_checkpoint(result.last)[1]["head.bias"], mean, atol=1e-6)
+
+
 def test_the_last_epoch_may_be_shorter(stores, tmp_path):
     lines = []
     assert train_recipe(recipe(stores, steps=5, epoch=3), tmp_path, say=lines.append).steps == 5

@@ -27,7 +27,17 @@ def test_prepare_reports_and_tiles_are_cut(painted, tmp_path):
     assert code == 0
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert [s["objects"] for s in report["stores"]] == [9, 9, 9]
-    assert cv2.imread(str(tmp_path / "report" / "tiles.png")) is not None
+    for name in ("tiles", "fold-0", "fold-1", "fold-2"):
+        if name == "tiles" or "problem" not in report["folds"][int(name[-1])]:
+            assert cv2.imread(str(tmp_path / "report" / f"{name}.png")) is not None
+    (row,) = [r for r in report["folds"] if r["fold"] == 0]
+    assert row["held_out_objects"] + row["train_objects"] == 27
+    assert 0.01 < row["share"]["disc"] < 0.3
+    assert 15 < row["diameter"]["50"] < 40
+    assert row["colour_mean"][1] < row["colour_mean"][0]  # pink
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "| fold 0 |" in text
+    assert text.count("| fold") == len(report["folds"])
     assert (
         main(
             ["tiles", str(tmp_path / "stores"), "-o", str(tmp_path / "tiles"), "--tile", "64", "--folds", "3"]
@@ -88,6 +98,12 @@ def test_evaluate_prints_and_writes_the_table(tmp_path, capsys):
     assert "a,0.5000" in capsys.readouterr().out
     assert (tmp_path / "s.csv").read_text().splitlines()[-1].startswith("mean,0.5")
     assert main(["evaluate", str(tmp_path / "p.csv")]) == 2
+    annotators = [str(tmp_path / "t.csv"), str(tmp_path / "p.csv")]
+    assert main(["evaluate", str(tmp_path / "p.csv"), *annotators]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [(r["truth"], r["id"], r["dice"]) for r in rows] == [
+        ("t.csv", "a", "0.5000"), ("t.csv", "mean", "0.5000"), ("p.csv", "a", "1.0000"), ("p.csv", "mean", "1.0000"),
+    ]  # fmt: skip
 
 
 @pytest.mark.torch
@@ -110,6 +126,7 @@ def test_train_previews_trains_and_exports(stores, tmp_path):
         main(["train", str(recipe), "-o", str(tmp_path / "lr"), "--find-lr", "--set", "train.batch=1"]) == 0
     )
     assert (tmp_path / "lr" / "lr.csv").read_text().startswith("lr,loss")
+    assert cv2.imread(str(tmp_path / "lr" / "lr.png")) is not None
 
 
 def test_a_missing_train_extra_is_said_in_one_line(stores, tmp_path, monkeypatch, capsys):

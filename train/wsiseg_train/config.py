@@ -188,6 +188,21 @@ def _fill(kind: Any, values: dict[str, Any], where: str, section: str) -> Any:
     made = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     if isinstance(made.get("stores"), str):
         made["stores"] = (made["stores"],)
+    given = kind()
+    for key, value in made.items():
+        wanted: Any = type(getattr(given, key))
+        allowed = (int, float) if wanted is float else wanted
+        if not isinstance(value, allowed) or (isinstance(value, bool) and wanted is not bool):
+            words = {
+                int: "a whole number",
+                float: "a number",
+                str: "a text",
+                tuple: "a list",
+                bool: "true or false",
+            }
+            raise UsageError(
+                f"{where}: [{section}] {key} = {value!r} must be {words.get(wanted, wanted.__name__)}"
+            )
     return kind(**made)
 
 
@@ -210,6 +225,10 @@ def _check(recipe: Recipe) -> None:
         head == recipe.spec.has_classifier,
         f"[network] classifier is {str(head).lower()} and [model] has_classifier is"
         f" {str(recipe.spec.has_classifier).lower()}; set both, or neither",
+    )
+    check(
+        data.fold >= 0 or (train.schedule != "plateau" and not train.patience),
+        "schedule plateau and patience follow the held-out Dice, and fold -1 holds nothing out",
     )
     check(0 <= train.ema < 1, f"ema {train.ema} must be in [0, 1)")
     check(
