@@ -74,7 +74,7 @@ def test_a_stage_can_be_changed_by_its_number(tmp_path):
 
 
 def test_what_follows_the_held_out_dice_needs_something_held_out(tmp_path):
-    data = recipe_data(tmp_path, patience=3)
+    data = recipe_data(tmp_path, schedule="plateau")
     data["data"]["fold"] = -1
     with pytest.raises(UsageError, match="fold -1 holds nothing out"):
         recipe_from(data, "recipe.toml")

@@ -60,7 +60,7 @@ class TrainConfig:
             "hold-decay" holds the rate for `hold` of the steps and then falls linearly to 1 %.
         clip: largest gradient norm, 0 is off.
         ema: decay of the averaged weights that are validated and shipped, 0 is off.
-        patience: epochs without a better held-out Dice before stopping, 0 is off.
+        patience: epochs without a better held-out Dice before stopping, 0 is off (as it is where nothing is held out).
         precision: "bf16", "fp16" (GPU), "fp32". channels_last is always on.
         deep: loss shares of auxiliary outputs. classifier: loss share of the classification head.
         devices: processes or GPUs; "auto". threads: torch threads on a CPU, 0 leaves it.
@@ -227,8 +227,8 @@ def _check(recipe: Recipe) -> None:
         f" {str(recipe.spec.has_classifier).lower()}; set both, or neither",
     )
     check(
-        data.fold >= 0 or (train.schedule != "plateau" and not train.patience),
-        "schedule plateau and patience follow the held-out Dice, and fold -1 holds nothing out",
+        data.fold >= 0 or train.schedule != "plateau",
+        "schedule plateau follows the held-out Dice, and fold -1 holds nothing out",
     )
     check(0 <= train.ema < 1, f"ema {train.ema} must be in [0, 1)")
     check(
