@@ -62,7 +62,7 @@ def main() -> None:
         for seed, name in enumerate(("one", "two", "three"), 1):
             wsiseg("synth", slides / f"{name}.tif", "--size", "3600x2800", "--mpp", 1, "--seed", seed, "--truth", labels / f"{name}.csv", "--quiet")  # fmt: skip
         stores, run = root / "stores", root / "run"
-        print(wsiseg("prepare", slides, "--labels", labels, "--mpp", 4, "--classes", "glomerulus", "-o", stores, "--report", root / "report"))  # fmt: skip
+        print(wsiseg("prepare", slides, "--labels", labels, "--mpp", 4, "--classes", "glomerulus", "-o", stores, "--report", root / "report", "--folds", 3))  # fmt: skip
         changes = [t for change in (*SMALL, f'data.stores=["{stores}"]') for t in ("--set", change)]
         wsiseg("train", RECIPE, "-o", run, "--preview", root / "preview.png", *changes)
         print(wsiseg("train", RECIPE, "-o", run, *changes))

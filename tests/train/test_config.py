@@ -43,6 +43,7 @@ def test_settings_can_be_changed_from_the_command_line():
         ("sampling", "object", 1.0, "objects"),
         ("train", "steps", "many", "steps = 'many' must be a whole number"),
         ("train", "lr", True, "must be a number"),
+        ("train", "devices", "all", "a number of devices"),
         ("data", "tile", 64.5, "must be a whole number"),
         ("network", "classifier", True, "has_classifier is false; set both, or neither"),
         ("model", "has_classifier", True, "set both, or neither"),

@@ -155,7 +155,10 @@ def recipe_from(data: dict[str, Any], where: str) -> Recipe:
     mixture = _fill(Mixture, sampling, where, "sampling")
     config = _fill(DataConfig, {**data["data"], "mixture": mixture}, where, "data")
     augment = dict(data.get("augment", {}))
-    train = _fill(TrainConfig, data.get("train", {}), where, "train")
+    settings = dict(data.get("train", {}))
+    if "devices" in settings:
+        settings["devices"] = str(settings["devices"])
+    train = _fill(TrainConfig, settings, where, "train")
     recipe = Recipe(
         spec=spec,
         data=config,
@@ -229,6 +232,10 @@ def _check(recipe: Recipe) -> None:
     check(
         data.fold >= 0 or train.schedule != "plateau",
         "schedule plateau follows the held-out Dice, and fold -1 holds nothing out",
+    )
+    check(
+        train.devices == "auto" or (train.devices.isdigit() and int(train.devices) >= 1),
+        f'devices {train.devices!r} must be a number of devices, or "auto"',
     )
     check(0 <= train.ema < 1, f"ema {train.ema} must be in [0, 1)")
     check(

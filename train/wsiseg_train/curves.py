@@ -43,6 +43,7 @@ def plot_histograms(path: Path, groups: dict[str, Sequence[float]], x: str) -> b
     axes = figure.subplots(len(groups), 1, squeeze=False, sharex=True)[:, 0]
     for axis, (name, group) in zip(axes, groups.items(), strict=True):
         axis.hist(group, bins=edges)
+        axis.yaxis.get_major_locator().set_params(integer=True)
         axis.set_ylabel(f"{name}\n{len(group)} objects")
         axis.grid(alpha=0.3)
     axes[-1].set_xlabel(x)
