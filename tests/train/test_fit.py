@@ -17,7 +17,7 @@ from wsiseg.errors import UsageError  # noqa: E402
 from wsiseg_train.checkpoint import load_checkpoint, read_checkpoint  # noqa: E402
 from wsiseg_train.config import recipe_from  # noqa: E402
 from wsiseg_train.fit import cross_validate, train_recipe  # noqa: E402
-from wsiseg_train.module import schedule_of  # noqa: E402
+from wsiseg_train.module import schedule_of, workers_of  # noqa: E402
 
 
 def recipe(stores, **train):
@@ -184,3 +184,18 @@ def test_the_schedules_are_what_they_say(stores):
     restarts = rates(stores, schedule="cosine-restarts", steps=60, epoch=4)  # periods of 5 and 10 epochs
     assert np.flatnonzero(restarts > 0.999).tolist() == [0, 20]
     assert restarts[10] == pytest.approx(0.5)
+
+
+def test_workers_are_chosen_by_the_cores_granted():
+    assert [workers_of(-1, cores) for cores in (1, 2, 4, 64)] == [0, 0, 2, 8]
+    assert workers_of(3, 1) == 3
+
+
+def test_tiles_are_the_same_from_workers_and_in_process(stores, tmp_path):
+    states = []
+    for workers in (0, 2):
+        data = recipe_data(stores, steps=2, epoch=2)
+        data["data"]["workers"] = workers
+        result = train_recipe(recipe_from(data, "test"), tmp_path / str(workers), say=lambda line: None)
+        states.append(read_checkpoint(result.last)[1])
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])

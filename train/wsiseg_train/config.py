@@ -27,7 +27,8 @@ class DataConfig:
         tile: training tile edge in network pixels.
         fold, folds, split: see `split_stores`; fold -1 trains on everything.
         mixture: shares of the samplers.
-        workers: processes that make tiles; memory: bytes of stores kept in memory.
+        workers: processes that make tiles; 0 makes them in the training process, -1 chooses by the cores granted.
+            memory: bytes of stores kept in memory.
     """
 
     stores: tuple[str, ...] = ()
@@ -36,7 +37,7 @@ class DataConfig:
     folds: int = 4
     split: str = "auto"
     mixture: Mixture = field(default_factory=Mixture)
-    workers: int = 1
+    workers: int = -1
     memory: int = 4 << 30
 
 
@@ -237,6 +238,7 @@ def _check(recipe: Recipe) -> None:
         train.devices == "auto" or (train.devices.isdigit() and int(train.devices) >= 1),
         f'devices {train.devices!r} must be a number of devices, or "auto"',
     )
+    check(data.workers >= -1, f"workers {data.workers} must be -1 or more")
     check(0 <= train.ema < 1, f"ema {train.ema} must be in [0, 1)")
     check(
         data.tile % recipe.spec.tile_multiple == 0,
