@@ -67,10 +67,16 @@ def test_training_stops_when_the_held_out_dice_no_longer_rises(stores, tmp_path)
 
 
 def test_the_shipped_weights_are_the_running_average(stores, tmp_path):
-    """ema 0.5: half the previous average and half the new weights after every step."""
+    """And they are what is scored on the held-out side, so that the best of them is kept."""
+    from wsiseg_train import module as trained
     from wsiseg_train.module import SegmentationModule
 
+    scored = []
     seen, inner = [], SegmentationModule.on_train_batch_end
+
+    def score(net, *_):
+        scored.append(net.head.bias.detach().clone())
+        return [0.5]
 
     def look(module, *args):
         seen.append(module.net.head.bias.detach().clone())
@@ -78,11 +84,15 @@ def test_the_shipped_weights_are_the_running_average(stores, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SegmentationModule, "on_train_batch_end", look)
+        patch.setattr(trained, "held_dice", score)
         result = train_recipe(recipe(stores, steps=3, epoch=3), tmp_path, say=lambda line: None)
     mean = seen[0]
-    for weights in seen[1:]:
-        mean = 0.5 * mean + 0.5 * weights
+    for count, weights in enumerate(seen[1:], 1):
+        share = min(0.5, (1 + count) / (10 + count))
+        mean = share * mean + (1 - share) * weights
     assert torch.allclose(read_checkpoint(result.last)[1]["head.bias"], mean, atol=1e-6)
+    assert torch.allclose(scored[-1], mean, atol=1e-6)
+    assert not torch.allclose(scored[-1], seen[-1], atol=1e-6)
 
 
 def test_the_last_epoch_may_be_shorter(stores, tmp_path):

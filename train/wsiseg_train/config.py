@@ -60,7 +60,7 @@ class TrainConfig:
             `period` epochs and each next one `period_factor` times as long (5 and 2, as published).
             "hold-decay" holds the rate for `hold` of the steps and then falls linearly to 1 %.
         clip: largest gradient norm, 0 is off.
-        ema: decay of the averaged weights that are validated and shipped, 0 is off.
+        ema: decay of the averaged weights that are validated and shipped (smaller in the first steps), 0 is off.
         patience: epochs without a better held-out Dice before stopping, 0 is off (as it is where nothing is held out).
         precision: "bf16", "fp16" (GPU), "fp32". channels_last is always on.
         deep: loss shares of auxiliary outputs. classifier: loss share of the classification head.

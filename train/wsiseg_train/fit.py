@@ -11,14 +11,14 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
+from lightning.pytorch.callbacks import Callback, EarlyStopping, WeightAveraging
 
 from wsiseg.errors import UsageError
 from wsiseg.model.spec import ModelSpec
@@ -88,6 +88,18 @@ class Keeper(Callback):
             save_checkpoint(self.out / "best.pt", spec, state)
 
 
+def averaging(decay: float) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | int], torch.Tensor]:
+    """The running average's update with a warm-up: a decay of (1 + n) / (10 + n) after n steps until it reaches `decay`,
+    so that a short training's average is not made of its first steps.
+    """
+
+    def update(average: torch.Tensor, current: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
+        share = min(decay, (1 + int(count)) / (10 + int(count)))
+        return average * share + current * (1 - share)
+
+    return update
+
+
 def averaged_state(trainer: L.Trainer, module: SegmentationModule) -> dict[str, torch.Tensor]:
     """The network's weights, averaged where the recipe averages them."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -141,7 +153,7 @@ def train_recipe(
     keeper = Keeper(folder, recipe, say)
     callbacks: list[Callback] = [keeper]
     if config.ema:
-        callbacks.insert(0, EMAWeightAveraging(decay=config.ema))
+        callbacks.insert(0, WeightAveraging(avg_fn=averaging(config.ema)))
     if config.patience and split.held:
         callbacks.append(EarlyStopping("dice", patience=config.patience, mode="max"))
     epochs = max(1, -(-config.steps // config.epoch))

@@ -101,19 +101,20 @@ class SegmentationModule(L.LightningModule):
         return loss
 
     def validation_step(self, *_: Any) -> None:
-        """Validation is by region, not by batch: see `on_validation_epoch_end`."""
+        """Dice of the held-out side, all of it: validation is by region, and its loader gives one batch of nothing.
+
+        Here and not at the epoch's end: callbacks come before the module there, and the averaged weights that are to be
+        scored, the ones that are shipped, have been swapped out again by then.
+        """
+        for name, dice in zip(
+            self.recipe.spec.classes, held_dice(self.net, self.split.held, self.recipe), strict=True
+        ):
+            self.log(f"dice_{name}", dice, batch_size=1)
+            if name == self.recipe.spec.classes[0]:
+                self.log("dice", dice, prog_bar=True, batch_size=1)
 
     def val_dataloader(self) -> DataLoader[Any]:
         return DataLoader(torch.zeros(1 if self.split.held else 0, 1), batch_size=1)  # type: ignore[arg-type]
-
-    def on_validation_epoch_end(self) -> None:
-        if self.split.held and not self.trainer.sanity_checking:
-            for name, dice in zip(
-                self.recipe.spec.classes, held_dice(self.net, self.split.held, self.recipe), strict=True
-            ):
-                self.log(f"dice_{name}", dice)
-                if name == self.recipe.spec.classes[0]:
-                    self.log("dice", dice, prog_bar=True)
 
     # -- optimisation
 
