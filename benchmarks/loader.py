@@ -5,7 +5,8 @@
 
 For each bundled recipe: how many augmented tiles a core makes (in the training process, and in one worker with the copy
 between the processes), how many the network trains on when a batch is always there (bf16, 1 and 2 threads), and how many
-tiles a second go through training with the worker beside it. The last over the one before is what the loader costs.
+tiles a second go through training with tiles made in its process, or by a worker beside it. The better one over the network
+alone is what the loader costs.
 Without stores of your own, synthetic ones are made; what a tile costs hardly depends on what is on it.
 """
 
@@ -38,7 +39,7 @@ from wsiseg_train.tiles import TileMaker
 
 RECIPES = Path(__file__).resolve().parent.parent / "train" / "recipes"
 COLUMNS = ("recipe", "tiles/s in process", "tiles/s of 1 worker", "network alone, 1 thread", "network alone, 2 threads",
-           "training, 2 threads + 1 worker", "share of the network alone")  # fmt: skip
+           "training, 2 threads, tiles in process", "training, 2 threads and 1 worker", "best share of the network alone")  # fmt: skip
 Batch = list[torch.Tensor]
 
 
@@ -126,8 +127,8 @@ def measure(name: str, stores: Path, seconds: float) -> tuple[str | float, ...]:
     for threads in (1, 2):
         torch.set_num_threads(threads)
         appetite.append(rate(again(batch), trainer, 2 * seconds))
-    fed = rate(batches(recipe, maker, 1), trainer, 2 * seconds, warm=6)
-    return name, alone, worker, *appetite, fed, fed / appetite[-1]
+    fed = [rate(batches(recipe, maker, n), trainer, 2 * seconds, warm=6) for n in (0, 1)]
+    return name, alone, worker, *appetite, *fed, max(fed) / appetite[-1]
 
 
 def run(glomeruli: Path | None, nuclei: Path | None, seconds: float) -> Facts:
@@ -138,7 +139,7 @@ def run(glomeruli: Path | None, nuclei: Path | None, seconds: float) -> Facts:
     kind = "synthetic stores" if glomeruli is None and nuclei is None else "stores given"
     notes = (
         f"{kind}; tiles of 256, batch 8, bf16; tiles per second, 2 cores",
-        "a step is forward, loss, backward and AdamW; the last column is below 1 by what the worker's core takes from the network's 2 threads, or where the network waits",
+        "a step is forward, loss, backward and AdamW; on 2 cores a worker interrupts the network's 2 threads, which wait for each other, so `wsiseg train` makes the tiles in its own process there",
     )
     return facts("Does training wait for its tiles?", COLUMNS, rows, notes)
 

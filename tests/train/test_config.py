@@ -41,6 +41,10 @@ def test_settings_can_be_changed_from_the_command_line():
         ("model", "colour", 1, "model spec field"),
         ("augment", "preset", "strong", "hubmap"),
         ("sampling", "object", 1.0, "objects"),
+        ("train", "steps", "many", "steps = 'many' must be a whole number"),
+        ("train", "lr", True, "must be a number"),
+        ("train", "devices", "all", "a number of devices"),
+        ("data", "tile", 64.5, "must be a whole number"),
         ("network", "classifier", True, "has_classifier is false; set both, or neither"),
         ("model", "has_classifier", True, "set both, or neither"),
     ],
@@ -60,4 +64,18 @@ def test_stages_must_ascend(tmp_path):
         recipe_from(data, "recipe.toml")
     data.pop("network")
     with pytest.raises(UsageError, match=r"section \[network\] is missing"):
+        recipe_from(data, "recipe.toml")
+
+
+def test_a_stage_can_be_changed_by_its_number(tmp_path):
+    path = next(p for p in RECIPES if p.stem == "lovasz_two_stage")
+    assert [s.start for s in read_recipe(path, {"loss.1.start": "5"}).losses] == [0, 5]
+    with pytest.raises(UsageError, match=r"no table 'loss\.7'"):
+        read_recipe(path, {"loss.7.start": "5"})
+
+
+def test_what_follows_the_held_out_dice_needs_something_held_out(tmp_path):
+    data = recipe_data(tmp_path, schedule="plateau")
+    data["data"]["fold"] = -1
+    with pytest.raises(UsageError, match="fold -1 holds nothing out"):
         recipe_from(data, "recipe.toml")

@@ -17,7 +17,7 @@ from wsiseg.errors import UsageError  # noqa: E402
 from wsiseg_train.checkpoint import load_checkpoint, read_checkpoint  # noqa: E402
 from wsiseg_train.config import recipe_from  # noqa: E402
 from wsiseg_train.fit import cross_validate, train_recipe  # noqa: E402
-from wsiseg_train.module import schedule_of  # noqa: E402
+from wsiseg_train.module import schedule_of, workers_of  # noqa: E402
 
 
 def recipe(stores, **train):
@@ -48,6 +48,51 @@ def test_a_killed_training_resumes_to_the_same_weights(stores, tmp_path):
     ]
     assert tables[0] == tables[1]
     assert [r["step"] for r in tables[0]] == ["4", "8"]
+
+
+def test_a_resume_point_that_is_damaged_or_foreign_is_refused(stores, tmp_path):
+    for content in (b"junk", None):
+        if content is None:
+            torch.save({"state_dict": print}, tmp_path / "resume.ckpt")
+        else:
+            (tmp_path / "resume.ckpt").write_bytes(content)
+        with pytest.raises(UsageError, match="not a resume point") as error:
+            train_recipe(recipe(stores), tmp_path, resume=True, say=lambda line: None)
+        assert "\n" not in str(error.value)
+
+
+def test_training_stops_when_the_held_out_dice_no_longer_rises(stores, tmp_path):
+    tiny = recipe(stores, steps=40, epoch=1, lr=1e-12, schedule="constant", patience=2, ema=0.0)
+    assert train_recipe(tiny, tmp_path, say=lambda line: None).steps < 40
+
+
+def test_the_shipped_weights_are_the_running_average(stores, tmp_path):
+    """And they are what is scored on the held-out side, so that the best of them is kept."""
+    from wsiseg_train import module as trained
+    from wsiseg_train.module import SegmentationModule
+
+    scored = []
+    seen, inner = [], SegmentationModule.on_train_batch_end
+
+    def score(net, *_):
+        scored.append(net.head.bias.detach().clone())
+        return [0.5]
+
+    def look(module, *args):
+        seen.append(module.net.head.bias.detach().clone())
+        inner(module, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SegmentationModule, "on_train_batch_end", look)
+        patch.setattr(trained, "held_dice", score)
+        result = train_recipe(recipe(stores, steps=3, epoch=3), tmp_path, say=lambda line: None)
+    mean = seen[0]
+    for count, weights in enumerate(seen[1:], 1):
+        share = min(0.5, (1 + count) / (10 + count))
+        mean = share * mean + (1 - share) * weights
+    assert torch.allclose(read_checkpoint(result.last)[1]["head.bias"], mean, atol=1e-6)
+    assert torch.allclose(scored[-1], mean, atol=1e-6)
+    assert not torch.allclose(scored[-1], seen[-1], atol=1e-6)
 
 
 def test_the_last_epoch_may_be_shorter(stores, tmp_path):
@@ -149,3 +194,18 @@ def test_the_schedules_are_what_they_say(stores):
     restarts = rates(stores, schedule="cosine-restarts", steps=60, epoch=4)  # periods of 5 and 10 epochs
     assert np.flatnonzero(restarts > 0.999).tolist() == [0, 20]
     assert restarts[10] == pytest.approx(0.5)
+
+
+def test_workers_are_chosen_by_the_cores_granted():
+    assert [workers_of(-1, cores) for cores in (1, 2, 4, 64)] == [0, 0, 2, 8]
+    assert workers_of(3, 1) == 3
+
+
+def test_tiles_are_the_same_from_workers_and_in_process(stores, tmp_path):
+    states = []
+    for workers in (0, 2):
+        data = recipe_data(stores, steps=2, epoch=2)
+        data["data"]["workers"] = workers
+        result = train_recipe(recipe_from(data, "test"), tmp_path / str(workers), say=lambda line: None)
+        states.append(read_checkpoint(result.last)[1])
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])

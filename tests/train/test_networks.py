@@ -197,6 +197,24 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["h.pt", "m.pt"]
 
 
+def test_encoder_weights_come_from_a_file_and_the_checkpoint_no_longer_needs_it(tmp_path):
+    network = {"name": "unet", **NARROW}
+    net, _ = made(network)
+    torch.save(net.encoder.state_dict(), tmp_path / "encoder.pt")
+    network["weights"] = str(tmp_path / "encoder.pt")
+    torch.manual_seed(5)
+    again = build_network(network, 2)
+    assert torch.equal(again.encoder.conv1.weight, net.encoder.conv1.weight)
+    assert not torch.equal(again.head.weight, net.head.weight)
+    _, spec = made(network)
+    save_checkpoint(tmp_path / "m.pt", spec, again.state_dict())
+    (tmp_path / "encoder.pt").write_bytes(b"junk")
+    with pytest.raises(ModelError, match="not weights of encoder"):
+        build_network(network, 2)
+    loaded, _ = load_checkpoint(tmp_path / "m.pt")
+    assert torch.equal(loaded.head.weight, again.head.weight)
+
+
 class Evil:
     def __reduce__(self):
         return (print, ("run",))

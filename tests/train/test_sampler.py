@@ -132,6 +132,28 @@ def test_a_fold_without_objects_is_refused(tmp_path):
         split_stores(open_stores([tmp_path]), -1, 2)
 
 
+def test_a_fold_that_holds_out_no_object_is_refused(parts, tmp_path):
+    store = parts[0].store
+    arrays = {n: store.whole(n) for n in ("image", "target", "weight", "tissue", "density")}
+    write_store(tmp_path / "one.train.zarr", replace(store.info, centres=store.info.centres[:1]), arrays)
+    with pytest.raises(UsageError, match="no object on its held-out side"):
+        split_stores(open_stores([tmp_path]), 0, 4)
+
+
+def test_pseudo_labels_are_learned_from_and_never_held_out(parts, tmp_path):
+    for number, part in enumerate(parts):
+        store = part.store
+        arrays = {n: store.whole(n) for n in ("image", "target", "weight", "tissue", "density")}
+        info = replace(store.info, confidence=0.5 if number == 2 else 1.0)
+        write_store(tmp_path / f"{store.info.id}.train.zarr", info, arrays)
+    opened = open_stores([tmp_path])
+    held = [split_stores(opened, fold, 2).held for fold in range(2)]
+    assert [[p.store.info.id for p in h] for h in held] in ([["a"], ["b"]], [["b"], ["a"]])
+    for fold in range(2):
+        assert "c" in [p.store.info.id for p in split_stores(opened, fold, 2).train]
+    assert len(split_stores(opened, -1, 2).train) == 3
+
+
 def test_tiles_weigh_nothing_outside_their_part(parts):
     part = replace(parts[0], x0=0, x1=150)
     maker = TileMaker([part], Mixture(objects=0, density=0, uniform=1), PRESETS["none"], 64, seed=0)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 
 import cv2
 import pytest
@@ -23,11 +26,20 @@ def toml(data: dict) -> str:
 
 def test_prepare_reports_and_tiles_are_cut(painted, tmp_path):
     code = main(["prepare", str(painted / "slides"), "--labels", str(painted / "masks"), "--scale", "2", "--classes", "disc",
-                 "-o", str(tmp_path / "stores"), "--report", str(tmp_path / "report")])  # fmt: skip
+                 "-o", str(tmp_path / "stores"), "--report", str(tmp_path / "report"), "--folds", "3"])  # fmt: skip
     assert code == 0
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert [s["objects"] for s in report["stores"]] == [9, 9, 9]
-    assert cv2.imread(str(tmp_path / "report" / "tiles.png")) is not None
+    for name in ("tiles", "fold-0", "fold-1", "fold-2"):
+        assert cv2.imread(str(tmp_path / "report" / f"{name}.png")) is not None
+    (row,) = [r for r in report["folds"] if r["fold"] == 0]
+    assert row["held_out_objects"] + row["train_objects"] == 27
+    assert 0.01 < row["share"]["disc"] < 0.3
+    assert 15 < row["diameter"]["50"] < 40
+    assert row["colour_mean"][1] < row["colour_mean"][0]  # pink
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "| fold 0 |" in text
+    assert text.count("| fold") == len(report["folds"])
     assert (
         main(
             ["tiles", str(tmp_path / "stores"), "-o", str(tmp_path / "tiles"), "--tile", "64", "--folds", "3"]
@@ -88,6 +100,12 @@ def test_evaluate_prints_and_writes_the_table(tmp_path, capsys):
     assert "a,0.5000" in capsys.readouterr().out
     assert (tmp_path / "s.csv").read_text().splitlines()[-1].startswith("mean,0.5")
     assert main(["evaluate", str(tmp_path / "p.csv")]) == 2
+    annotators = [str(tmp_path / "t.csv"), str(tmp_path / "p.csv")]
+    assert main(["evaluate", str(tmp_path / "p.csv"), *annotators]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [(r["truth"], r["id"], r["dice"]) for r in rows] == [
+        ("t.csv", "a", "0.5000"), ("t.csv", "mean", "0.5000"), ("p.csv", "a", "1.0000"), ("p.csv", "mean", "1.0000"),
+    ]  # fmt: skip
 
 
 @pytest.mark.torch
@@ -110,6 +128,23 @@ def test_train_previews_trains_and_exports(stores, tmp_path):
         main(["train", str(recipe), "-o", str(tmp_path / "lr"), "--find-lr", "--set", "train.batch=1"]) == 0
     )
     assert (tmp_path / "lr" / "lr.csv").read_text().startswith("lr,loss")
+    assert cv2.imread(str(tmp_path / "lr" / "lr.png")) is not None
+
+
+@pytest.mark.torch
+def test_two_processes_train_one_network(stores, tmp_path):
+    """The library's data parallelism, on the CPU: every process has its own tiles, one of them writes."""
+    pytest.importorskip("lightning", reason="needs the train extra")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(toml(recipe_data(stores, steps=2, epoch=1, devices=2, threads=1)))
+    done = subprocess.run(
+        [sys.executable, "-m", "wsiseg", "train", str(recipe), "-o", str(tmp_path / "run")],
+        capture_output=True, text=True, timeout=300, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = list(csv.DictReader((tmp_path / "run" / "curves.csv").read_text().splitlines()))
+    assert [r["step"] for r in rows] == ["1", "2"]
+    assert {"best.pt", "last.pt", "resume.ckpt"} <= {p.name for p in (tmp_path / "run").iterdir()}
 
 
 def test_a_missing_train_extra_is_said_in_one_line(stores, tmp_path, monkeypatch, capsys):

@@ -86,7 +86,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, ModelSpec]
     from wsiseg_train.networks import build_network
 
     spec, state = read_checkpoint(path)
-    net = build_network(spec.network, outputs=output_channels(spec))
+    # where training started from is no matter here: its file may be gone, and nothing is downloaded to be overwritten
+    network = {k: v for k, v in spec.network.items() if k not in ("weights", "pretrained")}
+    net = build_network(network, outputs=output_channels(spec))
     missing, unexpected = net.load_state_dict(state, strict=False)
     if missing or unexpected:
         first = (list(missing) + list(unexpected))[0]

@@ -27,7 +27,8 @@ class DataConfig:
         tile: training tile edge in network pixels.
         fold, folds, split: see `split_stores`; fold -1 trains on everything.
         mixture: shares of the samplers.
-        workers: processes that make tiles; memory: bytes of stores kept in memory.
+        workers: processes that make tiles; 0 makes them in the training process, -1 chooses by the cores granted.
+            memory: bytes of stores kept in memory.
     """
 
     stores: tuple[str, ...] = ()
@@ -36,7 +37,7 @@ class DataConfig:
     folds: int = 4
     split: str = "auto"
     mixture: Mixture = field(default_factory=Mixture)
-    workers: int = 1
+    workers: int = -1
     memory: int = 4 << 30
 
 
@@ -59,8 +60,8 @@ class TrainConfig:
             `period` epochs and each next one `period_factor` times as long (5 and 2, as published).
             "hold-decay" holds the rate for `hold` of the steps and then falls linearly to 1 %.
         clip: largest gradient norm, 0 is off.
-        ema: decay of the averaged weights that are validated and shipped, 0 is off.
-        patience: epochs without a better held-out Dice before stopping, 0 is off.
+        ema: decay of the averaged weights that are validated and shipped (smaller in the first steps), 0 is off.
+        patience: epochs without a better held-out Dice before stopping, 0 is off (as it is where nothing is held out).
         precision: "bf16", "fp16" (GPU), "fp32". channels_last is always on.
         deep: loss shares of auxiliary outputs. classifier: loss share of the classification head.
         devices: processes or GPUs; "auto". threads: torch threads on a CPU, 0 leaves it.
@@ -155,7 +156,10 @@ def recipe_from(data: dict[str, Any], where: str) -> Recipe:
     mixture = _fill(Mixture, sampling, where, "sampling")
     config = _fill(DataConfig, {**data["data"], "mixture": mixture}, where, "data")
     augment = dict(data.get("augment", {}))
-    train = _fill(TrainConfig, data.get("train", {}), where, "train")
+    settings = dict(data.get("train", {}))
+    if "devices" in settings:
+        settings["devices"] = str(settings["devices"])
+    train = _fill(TrainConfig, settings, where, "train")
     recipe = Recipe(
         spec=spec,
         data=config,
@@ -188,6 +192,21 @@ def _fill(kind: Any, values: dict[str, Any], where: str, section: str) -> Any:
     made = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     if isinstance(made.get("stores"), str):
         made["stores"] = (made["stores"],)
+    given = kind()
+    for key, value in made.items():
+        wanted: Any = type(getattr(given, key))
+        allowed = (int, float) if wanted is float else wanted
+        if not isinstance(value, allowed) or (isinstance(value, bool) and wanted is not bool):
+            words = {
+                int: "a whole number",
+                float: "a number",
+                str: "a text",
+                tuple: "a list",
+                bool: "true or false",
+            }
+            raise UsageError(
+                f"{where}: [{section}] {key} = {value!r} must be {words.get(wanted, wanted.__name__)}"
+            )
     return kind(**made)
 
 
@@ -211,6 +230,15 @@ def _check(recipe: Recipe) -> None:
         f"[network] classifier is {str(head).lower()} and [model] has_classifier is"
         f" {str(recipe.spec.has_classifier).lower()}; set both, or neither",
     )
+    check(
+        data.fold >= 0 or train.schedule != "plateau",
+        "schedule plateau follows the held-out Dice, and fold -1 holds nothing out",
+    )
+    check(
+        train.devices == "auto" or (train.devices.isdigit() and int(train.devices) >= 1),
+        f'devices {train.devices!r} must be a number of devices, or "auto"',
+    )
+    check(data.workers >= -1, f"workers {data.workers} must be -1 or more")
     check(0 <= train.ema < 1, f"ema {train.ema} must be in [0, 1)")
     check(
         data.tile % recipe.spec.tile_multiple == 0,

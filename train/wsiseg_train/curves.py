@@ -30,6 +30,27 @@ def plot_lines(
     return True
 
 
+def plot_histograms(path: Path, groups: dict[str, Sequence[float]], x: str) -> bool:
+    """One histogram per group over common bins; False where matplotlib is missing or there is nothing to count."""
+    values = [v for group in groups.values() for v in group]
+    if not values or importlib.util.find_spec("matplotlib") is None:
+        return False
+    from matplotlib.figure import Figure
+
+    low, high = min(values), max(values)
+    edges = [low + (high - low + 1e-9) * i / 24 for i in range(25)]
+    figure = Figure(figsize=(7, 1.3 * len(groups) + 0.6), layout="constrained")
+    axes = figure.subplots(len(groups), 1, squeeze=False, sharex=True)[:, 0]
+    for axis, (name, group) in zip(axes, groups.items(), strict=True):
+        axis.hist(group, bins=edges)
+        axis.yaxis.get_major_locator().set_params(integer=True)
+        axis.set_ylabel(f"{name}\n{len(group)} objects")
+        axis.grid(alpha=0.3)
+    axes[-1].set_xlabel(x)
+    figure.savefig(path, dpi=110)
+    return True
+
+
 def plot_curves(table: Path, picture: Path) -> bool:
     """Every column of a curves.csv against its step."""
     with open(table, newline="", encoding="utf-8") as file:

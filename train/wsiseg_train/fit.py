@@ -11,14 +11,14 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
+from lightning.pytorch.callbacks import Callback, EarlyStopping, WeightAveraging
 
 from wsiseg.errors import UsageError
 from wsiseg.model.spec import ModelSpec
@@ -56,8 +56,15 @@ class Keeper(Callback):
         self.best = state["best"]
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
+        if trainer.is_global_zero:
+            self._write(trainer, module)
+        # Lightning's save waits for every process: all of them come here, and the first one writes
+        temporary = self.out / f".{RESUME}.part"
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            os.replace(temporary, self.out / RESUME)
+
+    def _write(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         metrics = {k: round(float(v), 6) for k, v in trainer.callback_metrics.items()}
         metrics["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         _add_row(self.out / "curves.csv", {"step": trainer.global_step, **metrics})
@@ -79,9 +86,18 @@ class Keeper(Callback):
         if dice is None or dice > self.best:
             self.best = self.best if dice is None else dice
             save_checkpoint(self.out / "best.pt", spec, state)
-        temporary = self.out / f".{RESUME}.part"
-        trainer.save_checkpoint(temporary)
-        os.replace(temporary, self.out / RESUME)
+
+
+def averaging(decay: float) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | int], torch.Tensor]:
+    """The running average's update with a warm-up: a decay of (1 + n) / (10 + n) after n steps until it reaches `decay`,
+    so that a short training's average is not made of its first steps.
+    """
+
+    def update(average: torch.Tensor, current: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
+        share = min(decay, (1 + int(count)) / (10 + int(count)))
+        return average * share + current * (1 - share)
+
+    return update
 
 
 def averaged_state(trainer: L.Trainer, module: SegmentationModule) -> dict[str, torch.Tensor]:
@@ -137,7 +153,7 @@ def train_recipe(
     keeper = Keeper(folder, recipe, say)
     callbacks: list[Callback] = [keeper]
     if config.ema:
-        callbacks.insert(0, EMAWeightAveraging(decay=config.ema))
+        callbacks.insert(0, WeightAveraging(avg_fn=averaging(config.ema)))
     if config.patience and split.held:
         callbacks.append(EarlyStopping("dice", patience=config.patience, mode="max"))
     epochs = max(1, -(-config.steps // config.epoch))
@@ -154,12 +170,10 @@ def train_recipe(
         trainer = L.Trainer(
             accelerator="auto", devices=config.devices if config.devices == "auto" else int(config.devices), precision=precision_of(config.precision),  # type: ignore[arg-type]
             max_epochs=epochs, accumulate_grad_batches=config.accumulate, gradient_clip_val=config.clip or None, callbacks=callbacks,
-            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+            strategy=strategy_of(config.devices), logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1, use_distributed_sampler=False, default_root_dir=folder, deterministic=True,
         )  # fmt: skip
-        trainer.fit(
-            module, ckpt_path=os.fspath(point) if resume and point.exists() else None, weights_only=False
-        )
+        trainer.fit(module, ckpt_path=_resume_point(point) if resume else None, weights_only=True)
     plot_curves(folder / "curves.csv", folder / "curves.png")
     dice = keeper.best if split.held else None
     return TrainResult(folder / "best.pt", folder / "last.pt", dice, trainer.global_step)
@@ -199,6 +213,30 @@ def store_paths(recipe: Recipe) -> list[Path]:
             )
         paths.append(found)
     return paths
+
+
+def _resume_point(point: Path) -> str | None:
+    """The path of a resume point that can be read, None where there is none.
+
+    Raises:
+        UsageError: a file that is damaged, or holds anything but tensors and plain data.
+    """
+    if not point.exists():
+        return None
+    try:
+        torch.load(point, map_location="cpu", weights_only=True)
+    except Exception as error:
+        line = (str(error).strip().splitlines() or ["unreadable"])[0][:160]
+        raise UsageError(
+            f"{point}: not a resume point of tensors and plain data ({type(error).__name__}: {line}); start again without --resume"
+        ) from error
+    return os.fspath(point)
+
+
+def strategy_of(devices: str) -> str:
+    """Lightning's word for one device, or for several: some encoders have weights that no output needs."""
+    count = torch.cuda.device_count() if devices == "auto" else int(devices)
+    return "ddp_find_unused_parameters_true" if count > 1 else "auto"
 
 
 def precision_of(name: str) -> str:

@@ -44,6 +44,8 @@ def split_stores(
 ) -> Split:
     """Fold `fold` of `folds`; fold -1 trains on everything and holds nothing out.
 
+    Stores of pseudo-labels (confidence below 1) are trained on in every fold and never held out, unless there are no others.
+
     Args:
         by: "slide" (stratified by the stores' groups), "region" (stripes of each slide with equally many objects), or
             "auto": by slide when there are at least as many slides as folds.
@@ -56,6 +58,11 @@ def split_stores(
     whole = tuple(Part(s, 0, s.shape[1]) for s in stores)
     if fold == -1:
         return _checked(Split(whole, ()), fold)
+    trusted = [s for s in stores if s.info.confidence >= 1]
+    if trusted and len(trusted) < len(stores):
+        split = split_stores(trusted, fold, folds, by, seed)
+        pseudo = tuple(part for part in whole if part.store.info.confidence < 1)
+        return Split(split.train + pseudo, split.held)
     if not 0 <= fold < folds:
         raise UsageError(
             f"fold {fold} of {folds} does not exist; folds are 0 to {folds - 1}, and -1 trains on everything"

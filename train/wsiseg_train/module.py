@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from wsiseg.errors import UsageError
+from wsiseg.limits import available_cores
 from wsiseg_train.config import Recipe
 from wsiseg_train.folds import Part, Split
 from wsiseg_train.losses import WeightedSum, deep_loss
@@ -69,7 +70,7 @@ class SegmentationModule(L.LightningModule):
         # the last epoch is shorter where the steps are no multiple of it
         left = config.steps - self.trainer.current_epoch * config.epoch
         count = min(per_epoch, max(1, left) * config.accumulate * config.batch)
-        workers = self.recipe.data.workers
+        workers = workers_of(self.recipe.data.workers, available_cores())
         extra = {"prefetch_factor": 6} if workers else {}
         return DataLoader(
             TileSet(self.maker, first, count), batch_size=config.batch, num_workers=workers, **extra
@@ -100,19 +101,20 @@ class SegmentationModule(L.LightningModule):
         return loss
 
     def validation_step(self, *_: Any) -> None:
-        """Validation is by region, not by batch: see `on_validation_epoch_end`."""
+        """Dice of the held-out side, all of it: validation is by region, and its loader gives one batch of nothing.
+
+        Here and not at the epoch's end: callbacks come before the module there, and the averaged weights that are to be
+        scored, the ones that are shipped, have been swapped out again by then.
+        """
+        for name, dice in zip(
+            self.recipe.spec.classes, held_dice(self.net, self.split.held, self.recipe), strict=True
+        ):
+            self.log(f"dice_{name}", dice, batch_size=1)
+            if name == self.recipe.spec.classes[0]:
+                self.log("dice", dice, prog_bar=True, batch_size=1)
 
     def val_dataloader(self) -> DataLoader[Any]:
         return DataLoader(torch.zeros(1 if self.split.held else 0, 1), batch_size=1)  # type: ignore[arg-type]
-
-    def on_validation_epoch_end(self) -> None:
-        if self.split.held and not self.trainer.sanity_checking:
-            for name, dice in zip(
-                self.recipe.spec.classes, held_dice(self.net, self.split.held, self.recipe), strict=True
-            ):
-                self.log(f"dice_{name}", dice)
-                if name == self.recipe.spec.classes[0]:
-                    self.log("dice", dice, prog_bar=True)
 
     # -- optimisation
 
@@ -156,6 +158,15 @@ def schedule_of(optimizer: torch.optim.Optimizer, config: Any) -> torch.optim.lr
         return rise * fall
 
     return schedules.LambdaLR(optimizer, factor)
+
+
+def workers_of(wanted: int, cores: int) -> int:
+    """Processes that make tiles. A tile costs under a tenth of a step on a CPU, and a worker that shares a core with one
+    of the network's threads holds up all of them (benchmarks/loader.py): so none on up to two cores.
+    """
+    if wanted >= 0:
+        return wanted
+    return 0 if cores <= 2 else min(8, cores // 2)
 
 
 def outputs_of(recipe: Recipe) -> int:

@@ -115,6 +115,7 @@ def prepare_slide(
         id=slide_id, classes=options.classes, scale=scale, mpp=None if mpp is None else mpp * scale,
         size=(size.height, size.width), group=image_kind(image) if options.group_by == "colour" else "",
         centres=tuple(centres), source={"slide": Path(slide_path).name, "labels": [Path(p).name for p in labels]},
+        confidence=options.confidence,
     )  # fmt: skip
     path = Path(out) / (slide_id + SUFFIX)
     path.parent.mkdir(parents=True, exist_ok=True)

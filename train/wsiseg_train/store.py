@@ -38,6 +38,7 @@ class StoreInfo:
         group: a kind of image, for stratified folds and balanced sampling; "" when there is one kind.
         centres: (y, x) of each object in network pixels, of the first class.
         source: the slide's and the labels' file names.
+        confidence: weight of the labels in the loss; below 1 they are pseudo-labels, which are learned from and not scored.
     """
 
     id: str
@@ -48,6 +49,7 @@ class StoreInfo:
     group: str = ""
     centres: tuple[tuple[float, float], ...] = ()
     source: dict[str, Any] = field(default_factory=dict)
+    confidence: float = 1.0
 
 
 class TrainingStore:

@@ -28,7 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="submission CSV (id,predicted or ImageId,EncodedPixels), or a checkpoint with --recipe",
     )
     parser.add_argument(
-        "truth", type=Path, nargs="?", help="CSV, a mask image, or a folder of mask or instance images"
+        "truth",
+        type=Path,
+        nargs="*",
+        help="CSV, a mask image, or a folder of mask or instance images; several for several annotators",
     )
     parser.add_argument(
         "--instances", action="store_true", help="one row per object (the 2018 Data Science Bowl's format)"
@@ -70,18 +73,28 @@ def main(args: argparse.Namespace) -> int:
         table = training("sweep", "torch", "timm").sweep_checkpoint(args.predicted, recipe, write=args.write)
         _print(table, args.csv)
         return 0
-    if args.truth is None:
+    if not args.truth:
         raise UsageError("give the truth to score against, or --recipe to sweep a checkpoint's threshold")
+    table = []
+    for truth in args.truth:
+        named = {"truth": truth.name} if len(args.truth) > 1 else {}
+        table += [{**named, **row} for row in _score(args, truth)]
+    _print(table, args.csv)
+    return 0
+
+
+def _score(args: argparse.Namespace, truth: Path) -> list[dict[str, Any]]:
+    """The scores of every image against one truth, and their mean."""
     evaluate = training("evaluate")
     if args.instances:
-        scores = evaluate.score_instances(args.predicted, args.truth)
+        scores = evaluate.score_instances(args.predicted, truth)
     else:
         columns = None if args.columns is None else numbers(args.columns, "--columns")
         if columns is not None and len(columns) != 2:
             raise UsageError(f"--columns {args.columns}: give two numbers, X0,X1")
         scores = evaluate.score_masks(
             args.predicted,
-            args.truth,
+            truth,
             size=_size(args),
             within=args.within,
             columns=columns,
@@ -91,8 +104,7 @@ def main(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.predicted}: no image to score")
     rows = [dataclasses.asdict(score) for score in scores]
     mean = {k: sum(r[k] for r in rows) / len(rows) for k in rows[0] if k != "id"}
-    _print([*rows, {"id": "mean", **mean}], args.csv)
-    return 0
+    return [*rows, {"id": "mean", **mean}]
 
 
 def _size(args: argparse.Namespace) -> Size | None:

@@ -64,8 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--report",
         type=Path,
         metavar="FOLDER",
-        help="write what to look at before training: report.json, tiles.png",
+        help="write what to look at before training, by fold: report.md, report.json, sizes.png, sheets of tiles",
     )
+    parser.add_argument("--folds", type=int, default=4, metavar="N", help="folds of the report (default 4)")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -92,8 +93,8 @@ def main(args: argparse.Namespace) -> int:
             print(f"wsiseg: {error}")
         if number % 100 == 0 or number == len(slides):
             print(f"{number} of {len(slides)} slides, {failed} failed")
-    if args.report is not None:
-        training("report", "zarr").write_report([str(p) for p in made], args.report)
+    if args.report is not None and made:
+        training("report", "zarr").write_report([str(p) for p in made], args.report, args.folds)
         print(f"report in {args.report}")
     return 1 if failed else 0
 
