@@ -93,15 +93,17 @@ def write_batch_report(
     """
     from wsiseg import __version__
     from wsiseg.outputs.report.page import ReportRun, write_report
-    from wsiseg.outputs.report.rows import ReportSlide
+    from wsiseg.outputs.report.rows import CROP_SIDE, CROPS, Doubt, ReportSlide
     from wsiseg.outputs.thumbnail import Thumbnail, read_thumbnail
+    from wsiseg.outputs.uncertain import doubtful_crops
 
-    def thumbnail(one: Finished) -> Thumbnail | None:
+    def pictures(one: Finished) -> tuple[Thumbnail | None, list[Doubt]]:
         try:
             with open_slide(one.slide.path) as opened:
-                return read_thumbnail(opened)
+                crops = doubtful_crops(opened, one.classes, CROPS, CROP_SIDE)
+                return read_thumbnail(opened), [Doubt(image, caption) for image, caption in crops]
         except SlideError:
-            return None  # the slide is gone or damaged since; its row stands without a picture
+            return None, []  # the slide is gone or damaged since; its row stands without a picture
 
     def rows() -> Iterator[ReportSlide]:
         for one in finished(folder, manifest.slides):
@@ -109,12 +111,14 @@ def write_batch_report(
             if record.status != "done" or record.size is None:
                 yield ReportSlide(one.slide.id, error=record.error or "no record")
                 continue
+            thumbnail, doubts = pictures(one)
             yield ReportSlide(
                 one.slide.id,
                 size=Size(*record.size),
                 mpp=record.mpp,
                 classes=one.classes,
-                thumbnail=thumbnail(one),
+                thumbnail=thumbnail,
+                doubts=doubts,
                 seconds=record.seconds,
                 bottleneck=str(record.stats.get("bottleneck", "")),
                 warnings=record.warnings,

@@ -150,10 +150,9 @@ def _basins(mask: np.ndarray, depth: float, share: float = 0.0) -> tuple[np.ndar
     framed = np.pad(mask, 1)
     distance = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_5)
     summits = _summits(distance, max(depth, share * float(distance.max())))
-    count, markers = cv2.connectedComponents(summits.astype(np.uint8), connectivity=8)
+    count, labels = cv2.connectedComponents(summits.view(np.uint8), connectivity=8)
     if count <= 2:
         return mask.astype(np.int32), 1
-    labels = np.where(summits, markers, 0).astype(np.int32)
     _flood(distance, labels)
     return labels[1:-1, 1:-1], count - 1
 
@@ -185,15 +184,23 @@ def _flood(distance: Any, labels: Any) -> None:
 
 
 def _summits(height: np.ndarray, depth: float) -> np.ndarray:
-    """Where a surface (float32) has summits that rise at least `depth` above their pass: its h-maxima, bool."""
+    """Where a surface (float32) has summits that rise at least `depth` above their pass: its h-maxima, bool.
+
+    Each summit is one 8-connected region, also a ridge whose highest points are equal and lie apart.
+    """
     low, kernel = np.maximum(height - np.float32(depth), 0), np.ones((3, 3), np.uint8)
     while True:
         grown = np.minimum(cv2.dilate(low, kernel), height)
         if np.array_equal(grown, low):
             break
         low = grown
-    # What the flood does not reach: a full `depth` only at summits that are high enough, and tops near them.
-    return height - low >= depth - 1e-4
+    # What the flood does not reach: regions around every top, by a full `depth` only where a summit is high enough.
+    above = height - low
+    count, regions = cv2.connectedComponents((above > 1e-4).view(np.uint8), connectivity=8)
+    high = np.zeros(count, bool)
+    high[regions[above >= depth - 1e-4]] = True
+    high[0] = False
+    return high[regions]
 
 
 WAIST_SHARE = 0.1

@@ -95,35 +95,48 @@ def crop(slide: Slide, one: Doubtful, pool: DecodePool, side: int = SIDE) -> np.
     return out
 
 
+def doubtful_crops(
+    slide: Slide, classes: Sequence[ObjectClass], count: int, side: int
+) -> list[tuple[np.ndarray, str]]:
+    """The least certain objects as crops [side, side, 3] with class, number and mean probability of each."""
+    pool = DecodePool(2)
+    try:
+        return [
+            (
+                crop(slide, one, pool, side),
+                f"{classes[one.label].name} {one.number + 1}: {one.probability:.2f}",
+            )
+            for one in least_certain(classes, count)
+        ]
+    finally:
+        pool.close()
+
+
 def uncertain_sheet(
     slide: Slide,
     classes: Sequence[ObjectClass],
     count: int = COUNT,
     side: int = SIDE,
     columns: int = COLUMNS,
-) -> tuple[np.ndarray, list[Doubtful]]:
-    """The crops with class, number and mean probability under each, and the objects shown, left to right."""
-    shown = least_certain(classes, count)
-    names = [one.name.encode("ascii", "replace").decode() for one in classes]
+) -> np.ndarray:
+    """The crops, left to right, with class, number and mean probability under each: uint8 [h, w, 3]."""
+    shown = doubtful_crops(slide, classes, count, side)
     columns = max(1, min(columns, len(shown)))
     sheet = np.full(
         (max(1, ceil_div(len(shown), columns)) * (side + _CAPTION), columns * side, 3), 255, np.uint8
     )
-    pool = DecodePool(2)
-    try:
-        for k, one in enumerate(shown):
-            y, x = k // columns * (side + _CAPTION), k % columns * side
-            sheet[y : y + side, x : x + side] = crop(slide, one, pool, side)
-            sheet[y : y + side, x + side - 1] = 255
-            text = f"{names[one.label]} {one.number + 1}: {one.probability:.2f}"
-            cv2.putText(
-                sheet, text, (x + 4, y + side + 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5 * min(1.0, side / 200), (30, 30, 30), 1, cv2.LINE_AA
-            )  # fmt: skip
-    finally:
-        pool.close()
+    for k, (image, caption) in enumerate(shown):
+        y, x = k // columns * (side + _CAPTION), k % columns * side
+        sheet[y : y + side, x : x + side] = image
+        sheet[y : y + side, x + side - 1] = 255
+        # OpenCV's own letters are ASCII only; the report and the tables have the names in full.
+        text = caption.encode("ascii", "replace").decode()
+        cv2.putText(
+            sheet, text, (x + 4, y + side + 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (30, 30, 30), 1, cv2.LINE_AA
+        )
     if not shown:
         cv2.putText(sheet, "no object", (4, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (30, 30, 30), 1, cv2.LINE_AA)
-    return sheet, shown
+    return sheet
 
 
 def write_uncertain(path: str | os.PathLike[str], slide: Slide, classes: Sequence[ObjectClass]) -> None:
@@ -132,7 +145,7 @@ def write_uncertain(path: str | os.PathLike[str], slide: Slide, classes: Sequenc
     Raises:
         OutputError: the file cannot be written. SlideError: the slide cannot be read.
     """
-    image, _ = uncertain_sheet(slide, classes)
+    image = uncertain_sheet(slide, classes)
     ok, data = cv2.imencode(".png", np.ascontiguousarray(image[:, :, ::-1]))
     if not ok:
         raise OutputError(f"{os.fspath(path)}: the picture cannot be encoded as PNG")
