@@ -154,9 +154,13 @@ def test_outputs_that_are_asked_for_later(run: Run, slides: Path, two_classes: P
     # By now the records have the means.
     assert "probabilities were not kept" not in (tmp_path / "report.html").read_text()
     assert (tmp_path / "out.csv").read_bytes() == before
-    wrong = run(*words, "--instances", "out.csv")
-    assert wrong.returncode == 2
-    assert "is the name of the CSV itself" in wrong.stderr
+    for name, line in (
+        ("out.csv", "is the name of the CSV itself"),
+        ("slides/second.tif", "is not a .csv; give one, or put the option last"),
+    ):
+        wrong = run(*words, "--instances", name)
+        assert wrong.returncode == 2
+        assert line in wrong.stderr
 
 
 LIMITED = """

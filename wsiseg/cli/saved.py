@@ -68,12 +68,15 @@ def asked(args: argparse.Namespace, output: str) -> Asked:
     """What the options say.
 
     Raises:
-        UsageError: an unknown output, with the known ones; a name that two outputs would share.
+        UsageError: an unknown output, with the known ones; a name that two outputs would share, or that is no CSV's.
     """
     kinds = parse_kinds([*(args.save or ()), *(() if args.instances is None else ("instances",))])
     instances = args.instances
     if instances == "":
         instances = output.removesuffix(".csv") + ".instances.csv"
+    if instances is not None and not instances.lower().endswith(".csv"):
+        # A slide's name that follows the option would be taken for its value, and written over.
+        raise UsageError(f"--instances {instances}: is not a .csv; give one, or put the option last")
     if instances is not None and instances == output:
         raise UsageError(f"--instances {instances}: is the name of the CSV itself; give another")
     return Asked(kinds, args.save_dir or f"{output}.outputs", args.report, instances)
