@@ -117,8 +117,9 @@ class Segmenter:
         )
         if self._config.save:
             save_outputs(self._config.save_folder, self._config.save, slide)
-        seconds = time.perf_counter() - began
-        stats = {**result.stats, "times": {**result.stats.get("times", {}), "outputs": seconds}}
+        spent = {f"save {kind}": seconds for kind, seconds in slide.seconds.items()}
+        spent["outputs"] = time.perf_counter() - began
+        stats = {**result.stats, "times": {**result.stats.get("times", {}), **spent}}
         return replace(result, means=tuple(means), stats=stats, warnings=(*result.warnings, *slide.notes))
 
     def _progress(self, job: SlideJob, share: float) -> None:
