@@ -1,50 +1,29 @@
-"""What does each output of a finished slide cost, in seconds and in memory?
+"""What does each output of a slide cost in a real run, in seconds and in memory?
 
-    python -m benchmarks.outputs [--size 40000x40000] [--folder DIR]
+    python -m benchmarks.outputs [--size 40000x40000] [--memory 1GiB] [--folder DIR] [--only-slide] [--peaks]
 
-Writes a synthetic slide (60 % tissue, JPEG pyramid), takes its ground truth as the result, and writes every output of
-`--save` in a process of its own, so that each has its own peak. The first row is a process that only holds the runs;
-the plan is what `save_bytes` says.
+Writes a synthetic slide (60 % tissue, JPEG pyramid) and runs `wsiseg run` on it without outputs and with everything switched on,
+under the same budget. Peaks are of the whole process tree, over all of the run; seconds of each output are the worker's own, from
+the slide's record. `--peaks` adds a run for each output alone, for its own peak. With --folder the
+slide stays there and is used again, so that it can be written beforehand (`--only-slide`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
+import shutil
 import tempfile
-import time
 from pathlib import Path
 
-from benchmarks.harness import facts, write
+from benchmarks.harness import Facts, facts, write
+from benchmarks.tree import Measured, checked, wsiseg
 from wsiseg.geometry import Size
-from wsiseg.outputs.save import KINDS
+from wsiseg.outputs.kinds import KINDS
 from wsiseg.synth import Scene, write_slide
-from wsiseg.units import parse_width_height
+from wsiseg.units import parse_bytes, parse_width_height
 
-CHILD = """
-import json, sys, time
-from wsiseg.geometry import Size
-from wsiseg.outputs.geojson import ObjectClass
-from wsiseg.outputs.save import SlideOutputs, save_outputs, save_bytes
-from wsiseg.outputs.submission import read_row
-from wsiseg.runs import Runs
-from wsiseg.slide import open_slide
-path, csv, folder, height, width, kind = sys.argv[1:]
-size = Size(int(height), int(width))
-runs = Runs.from_rle(read_row(csv, "slide").rle, size)
-kinds = [] if kind == "none" else [kind]
-if kind not in ("none", "overlay"):  # compile first
-    small = ObjectClass("x", Runs.from_rle("1 2 9 4", Size(8, 8)))
-    save_outputs(folder + "/warm", kinds, SlideOutputs("w", [small], 0.5, lambda: None))
-began, cpu = time.perf_counter(), time.process_time()
-save_outputs(folder, kinds, SlideOutputs("slide", [ObjectClass("x", runs)], 0.5, lambda: open_slide(path)))
-seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-# Linux's own record of this process; the one of getrusage begins with the parent's.
-peak = int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024
-print(json.dumps([kind, seconds, cpu, peak, save_bytes(kinds, size, len(runs)) / 2**20]))
-"""
+EVERYTHING = ("--save", ",".join(KINDS), "--instances", "--report", "{}.html")
 
 
 def main() -> None:
@@ -52,28 +31,73 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", default="40000x40000")
-    parser.add_argument("--folder", help="where the slide and the outputs go (default: a temporary folder)")
+    parser.add_argument("--memory", default="1GiB")
+    parser.add_argument("--folder", help="where the slide is kept (default: a temporary folder)")
+    parser.add_argument("--only-slide", action="store_true", help="write the slide and stop")
+    parser.add_argument("--peaks", action="store_true", help="also run each output alone")
     args = parser.parse_args()
     size = Size(*parse_width_height(args.size))
-    rows = []
-    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        path = Path(folder) / "slide.tif"
-        began, cpu = time.perf_counter(), time.process_time()
-        report = write_slide(path, Scene(size, 1), "pyramid-jpeg")
-        synth = f"writing the slide: {time.perf_counter() - began:.0f} s, {time.process_time() - cpu:.0f} s of one core"
-        for kind in ("none", *KINDS):
-            words = [str(path), str(report.truth), folder, str(size.height), str(size.width), kind]
-            done = subprocess.run(
-                [sys.executable, "-c", CHILD, *words], check=True, capture_output=True, text=True
-            )
-            rows.append(json.loads(done.stdout))
-    table = facts(
-        f"What does each output of a slide of {size} with {report.glomeruli} objects cost?",
-        ("output", "seconds", "CPU seconds", "peak MiB of the process", "planned MiB"),
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(args.folder or temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"synthetic-{size.width}x{size.height}.tif"
+        if not path.exists():
+            write_slide(path, Scene(size, 1), "pyramid-jpeg")
+        if args.only_slide:
+            return
+        tables = [measure(path, size, args.memory, folder)]
+        if args.peaks:
+            tables.append(alone(path, args.memory, folder))
+        shutil.rmtree(folder / "runs", ignore_errors=True)
+    write("outputs", tables, ["numpy", "numba", "tifffile", "zarr", "openvino"])
+
+
+def run(path: Path, work: Path, memory: str, words: tuple[str, ...]) -> tuple[Measured, dict[str, float]]:
+    """One run into an empty folder: what it took, and the seconds of its stages."""
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    out = work / "out.csv"
+    done = checked(wsiseg("run", path, "-o", out, "--memory", memory, *(word.format(out) for word in words)))
+    (record,) = out.with_name("out.csv.wsiseg").rglob("records/*/*.txt")
+    with record.open("rb") as file:
+        return done, json.loads(file.readline())["stats"]["times"]
+
+
+def measure(path: Path, size: Size, memory: str, folder: Path) -> Facts:
+    """What each output adds."""
+    work = folder / "runs"
+    run(path, work, memory, ())  # fills caches, and is not counted
+    plain, _ = run(path, work, memory, ())
+    full, times = run(path, work, memory, EVERYTHING)
+    rows: list[tuple[str | float, ...]] = [
+        ("run without outputs", plain.wall, plain.cpu, plain.peak / 2**20),
+        ("keeping probabilities", times["probabilities"], "", ""),
+    ]
+    rows += [(f"--save {kind}", times[f"save {kind}"], "", "") for kind in KINDS]
+    rest = times["outputs"] - sum(times[f"save {kind}"] for kind in KINDS)
+    rows.append(("mean probability per object", rest, "", ""))
+    rows.append(("run with everything, report included", full.wall, full.cpu, full.peak / 2**20))
+    table = work / "out.csv.outputs" / f"{path.stem}.objects.csv"
+    objects = len(table.read_text().splitlines()) - 1
+    return facts(
+        f"What does each output of a slide of {size} with {objects} objects cost, under --memory {memory}?",
+        ("what", "s", "CPU s", "peak MiB of the tree"),
         rows,
-        [synth],
+        [
+            f"`wsiseg run` with the bundled model glomeruli; the budget is {parse_bytes(memory) / 2**20:,.0f} MiB"
+        ],
     )
-    write("outputs", [table], ["numpy", "numba", "tifffile", "zarr"])
+
+
+def alone(path: Path, memory: str, folder: Path) -> Facts:
+    """The peak of each output by itself."""
+    cases = {f"--save {kind}": ("--save", kind) for kind in KINDS} | {"--report": ("--report", "{}.html")}
+    rows = [
+        (name, run(path, folder / "runs", memory, words)[0].peak / 2**20) for name, words in cases.items()
+    ]
+    return facts(
+        "What is the peak of a run with this output alone?", ("output", "peak MiB of the tree"), rows
+    )
 
 
 if __name__ == "__main__":

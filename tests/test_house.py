@@ -163,7 +163,11 @@ def test_help_and_import_load_nothing_heavy(code: str) -> None:
 
 def test_the_parent_of_a_run_stays_light() -> None:
     # It survives what a worker does not, so it must not hold a runtime or a decoder itself.
-    assert not loaded_after("import wsiseg.cli.run, wsiseg.cli.display") & {
+    assert not loaded_after(
+        "import wsiseg.cli.run, wsiseg.cli.display\n"
+        "from wsiseg.outputs.kinds import keeps_probabilities, missing_outputs, parse_kinds\n"
+        "missing_outputs('a', '.', parse_kinds(['mask,geojson']))"
+    ) & {
         "torch",
         "openvino",
         "numba",

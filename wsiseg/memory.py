@@ -75,10 +75,14 @@ class ReadCost:
 
 @dataclass(frozen=True)
 class OutputCost:
-    """What writing a slide's results needs: `per_run` bytes for each run of its mask, and `bytes` besides."""
+    """What writing a slide's results needs: `per_run` bytes for each run of its mask, and `bytes` besides.
+
+    `probabilities`: finished bands are kept in 8 bit too.
+    """
 
     per_run: int = BYTES_PER_RUN
     bytes: int = 0
+    probabilities: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,20 @@ def _buffers(
             1,
             1,
             "run-length mask, its objects and its digits",
+        ),
+        *(
+            [
+                Buffer(
+                    "levels",
+                    (min(BAND_ROWS, grid.stride, grid.size.height) + 4, columns),
+                    "uint8",
+                    1,
+                    1,
+                    "probabilities of one class in 8 bit on their way to the disk",
+                )
+            ]
+            if outputs.probabilities
+            else []
         ),
         *(
             [Buffer("outputs", (outputs.bytes,), "uint8", 1, 1, "what --save writes")]

@@ -14,7 +14,7 @@ import pytest
 
 from wsiseg.geometry import Rect, Size
 from wsiseg.outputs.geojson import ObjectClass
-from wsiseg.outputs.report import ReportRun, ReportSlide, write_report
+from wsiseg.outputs.report import Doubt, ReportRun, ReportSlide, write_report
 from wsiseg.outputs.report.rows import slide_row
 from wsiseg.outputs.thumbnail import Thumbnail
 from wsiseg.runs import Runs
@@ -34,10 +34,11 @@ def slides() -> Iterator[ReportSlide]:
             f"slide {seed}",
             size,
             2.0,
-            [ObjectClass("glomerulus", scene.truth())],
+            [ObjectClass("glomerulus", scene.truth(), np.linspace(0.5, 1, len(scene.glomeruli)))],
             picture,
             100.0 / seed,
             "inference",
+            doubts=[Doubt(np.full((132, 132, 3), 150, np.uint8), EVIL + " 1: 0.50")],
         )
     blank = Thumbnail(np.full((300, 200, 3), 240, np.uint8), 4)
     classes = [ObjectClass(EVIL, Runs.empty(Size(1200, 800))), ObjectClass("b", Runs.empty(Size(1200, 800)))]
@@ -95,7 +96,7 @@ def test_names_are_text(report: Path) -> None:
     text = report.read_text()
     assert "<script>alert" not in text
     assert text.count("<script>") == 1
-    assert text.count("&lt;script&gt;alert(1)") >= 6
+    assert text.count("&lt;script&gt;alert(1)") >= 8
     assert "default-src 'none'" in text
 
 
@@ -104,7 +105,15 @@ def test_many_objects_stay_within_the_limit(tmp_path: Path) -> None:
     small = rng.random((1000, 1000)) < 0.2
     runs = Runs.from_mask(np.kron(small, np.ones((2, 2), bool)))
     noise = Thumbnail(rng.integers(0, 256, (1000, 1000, 3)).astype(np.uint8), 2)
-    slide = ReportSlide("dense", Size(2000, 2000), 0.5, [ObjectClass("x", runs)], noise)
+    crop = rng.integers(0, 256, (132, 132, 3)).astype(np.uint8)
+    slide = ReportSlide(
+        "dense",
+        Size(2000, 2000),
+        0.5,
+        [ObjectClass("x", runs)],
+        noise,
+        doubts=[Doubt(crop, f"x {k}") for k in range(9)],
+    )
     write_report(tmp_path / "r.html", ReportRun(), [slide])
     assert (tmp_path / "r.html").stat().st_size < 320_000
 
@@ -166,6 +175,15 @@ def test_a_browser_sorts_and_filters(page: Any) -> None:
     assert names(page) == ["broken ż"]
     assert page.text_content("#count") == "1 of 4 slides"
     page.fill("#find", "")
+    page.click("th button:text('Probability')")
+    assert names(page)[0] == EVIL  # not known
+    assert page.text_content("#slide1 >> xpath=ancestor::tr/td[7]") == "0.750lowest 0.50"
+    page.click("th button:text('Name')")
+    crop = page.locator(".crop").first
+    assert not crop.is_visible()
+    page.click(".doubts summary >> nth=0")
+    assert crop.is_visible()
+    assert "0.50" in crop.get_attribute("aria-label")
     for state, count in {"found": 2, "empty": 1, "warned": 1, "failed": 1, "": 4}.items():
         page.select_option("#show", state)
         assert len(names(page)) == count

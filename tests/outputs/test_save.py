@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from wsiseg.errors import OutputError, UsageError
-from wsiseg.geometry import Size
+from wsiseg.geometry import Rect, Size
 from wsiseg.outputs.geojson import ObjectClass, read_geojson
 from wsiseg.outputs.images import read_mask
-from wsiseg.outputs.save import KINDS, SlideOutputs, parse_kinds, save_bytes, save_outputs
+from wsiseg.outputs.kinds import KINDS, parse_kinds
+from wsiseg.outputs.probability import object_means
+from wsiseg.outputs.save import SlideOutputs, save_bytes, save_outputs
+from wsiseg.outputs.spool import ProbabilitySpool
 from wsiseg.slide import open_slide
 from wsiseg.synth import Scene, write_slide
 
@@ -23,7 +29,17 @@ def test_every_kind(tmp_path: Path) -> None:
     path.parent.mkdir()
     write_slide(path, scene, "tiled-deflate")
     runs = scene.truth()
-    slide = SlideOutputs(path.stem, [ObjectClass("glomerulus", runs)], 3.0, lambda: open_slide(path))
+    spool = ProbabilitySpool(tmp_path / "spool", 1, SIZE)
+    spool.begin(False)
+    spool.add(runs.mask(Rect(0, 0, SIZE.height, SIZE.width))[None] * np.float32(0.8), 0, 0)
+    means = object_means(runs, spool, 0, 1)
+    slide = SlideOutputs(
+        path.stem,
+        [ObjectClass("glomerulus", runs, means)],
+        3.0,
+        lambda: open_slide(path),
+        planes=spool,
+    )
     kinds = [kind for kind in KINDS if kind != "objects-parquet"]
     written = save_outputs(tmp_path / "deep" / "out", kinds, slide)
     assert [p.exists() for p in written] == [True] * len(kinds)
@@ -32,6 +48,15 @@ def test_every_kind(tmp_path: Path) -> None:
     assert read_mask(by_kind["mask"]) == read_mask(by_kind["mask-zarr"]) == runs
     assert read_geojson(by_kind["geojson"], SIZE) == {"glomerulus": runs}
     assert len(by_kind["objects"].read_text().splitlines()) == len(scene.glomeruli) + 1
+    rows = by_kind["objects"].read_text().splitlines()[1:]
+    assert {row.split(",")[-1] for row in rows} == {"0.8"}
+    features = json.loads(by_kind["geojson"].read_text())["features"]
+    assert {f["properties"]["measurements"]["Mean probability"] for f in features} == {0.8}
+    sheet = cv2.imread(str(by_kind["uncertain"]))
+    assert sheet.shape[1] == 4 * 240
+    assert len(np.unique(sheet)) > 50
+    # Objects do not touch in this scene.
+    assert len(by_kind["instances"].read_text().splitlines()) == len(scene.glomeruli) + 1
     # Again into the same folder, which by now holds other things too.
     (tmp_path / "deep" / "out" / "notes.txt").write_text("mine")
     assert save_outputs(tmp_path / "deep" / "out", kinds, slide) == written

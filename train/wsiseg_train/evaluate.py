@@ -165,6 +165,26 @@ def score_masks(
     return scores
 
 
+def masks_of(
+    predicted: str | os.PathLike[str], truth: str | os.PathLike[str], name: str, size: Size, label: str | None = None
+) -> tuple[Runs, Runs]:  # fmt: skip
+    """The predicted and the true mask of one image of a submission; see `score_masks`.
+
+    Raises:
+        UsageError: an id without a row or truth, runs that overlap or leave the slide.
+    """
+    rows, key = read_rows(predicted), name if label is None else f"{name}:{label}"
+    if key not in rows:
+        raise UsageError(f"{predicted}: no row for {key}")
+    mask = _runs(rows[key][0], size, f"{predicted}: {key}")
+    if Path(truth).suffix.lower() != ".csv":
+        return mask, _truth(truth, name, size)
+    table = read_rows(truth)
+    if name not in table:
+        raise UsageError(f"{truth}: no row for {name}")
+    return mask, _runs(table[name][0], size, f"{truth}: {name}")
+
+
 def _score(name: str, mask: Runs, right: Runs) -> MaskScore:
     both, a, b = mask.overlap(right), mask.area, right.area
     union = a + b - both

@@ -13,6 +13,7 @@ from typing import Any
 from wsiseg.cli.train_extra import numbers, pairs, training
 from wsiseg.errors import UsageError
 from wsiseg.geometry import Size
+from wsiseg.outputs.files import safe_name
 from wsiseg.units import parse_width_height
 
 HELP = (
@@ -38,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--size", metavar="WIDTHxHEIGHT", help="size of the slide, to check runs against it")
-    size.add_argument("--slide", type=Path, help="the slide, for its size")
+    size.add_argument(
+        "--slide", type=Path, help="the slide, for its size and its picture, or a folder of slides for theirs"
+    )
     parser.add_argument(
         "--within", type=Path, metavar="IMAGE", help="score only where this image (of any size) is not 0"
     )
@@ -50,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="label",
         metavar="NAME",
         help="score this class of a submission whose rows are ID:CLASS",
+    )
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        metavar="FILE.png|DIR",
+        help="also draw found, false and missed objects over the slide (--slide FILE, or a folder of slides); a folder gets "
+        "ID.compare.png for each image",
     )
     parser.add_argument("--csv", type=Path, help="also write the table here")
     parser.add_argument(
@@ -103,12 +113,53 @@ def _score(args: argparse.Namespace, truth: Path) -> list[dict[str, Any]]:
     if not scores:
         raise UsageError(f"{args.predicted}: no image to score")
     rows = [dataclasses.asdict(score) for score in scores]
+    if args.picture is not None:
+        _pictures(args, [score.id for score in scores])
     mean = {k: sum(r[k] for r in rows) / len(rows) for k in rows[0] if k != "id"}
     return [*rows, {"id": "mean", **mean}]
 
 
+def _pictures(args: argparse.Namespace, ids: Sequence[str]) -> None:
+    """Draws each image's comparison with the truth.
+
+    Raises:
+        UsageError: what does not go together. OutputError, SlideError: a file cannot be written or read.
+    """
+    if args.slide is None:
+        raise UsageError("--picture draws over the slide: give it with --slide, or a folder of slides")
+    if args.instances or args.within is not None or args.columns is not None:
+        raise UsageError("--picture compares whole masks; leave out --instances, --within and --columns")
+    from wsiseg.outputs.compare import write_comparison
+    from wsiseg.slide import open_slide
+
+    evaluate, folder = training("evaluate"), args.slide.is_dir()
+    if args.picture.suffix.lower() != ".png" or args.picture.is_dir():
+        args.picture.mkdir(parents=True, exist_ok=True)
+    elif len(ids) > 1:
+        raise UsageError(f"--picture {args.picture}: {len(ids)} images need a folder")
+    for name in ids:
+        path = _slide_of(args.slide, name) if folder else args.slide
+        target = args.picture / f"{safe_name(name)}.compare.png" if args.picture.is_dir() else args.picture
+        with open_slide(path) as slide:
+            predicted, truth = evaluate.masks_of(
+                args.predicted, args.truth, name, slide.size, label=args.label
+            )
+            counts = write_comparison(target, slide, predicted, truth)
+        found, false, missed = counts
+        print(f"{target}: {found} found, {false} false, {missed} missed", file=sys.stderr)
+
+
+def _slide_of(folder: Path, name: str) -> Path:
+    from wsiseg.outputs.sizes import SLIDE_SUFFIXES
+
+    for suffix in SLIDE_SUFFIXES:
+        if (folder / f"{name}{suffix}").exists():
+            return folder / f"{name}{suffix}"
+    raise UsageError(f"{folder}: no slide named {name} ({', '.join(SLIDE_SUFFIXES)})")
+
+
 def _size(args: argparse.Namespace) -> Size | None:
-    if args.slide is not None:
+    if args.slide is not None and not args.slide.is_dir():
         from wsiseg.slide import open_slide
 
         with open_slide(args.slide) as slide:

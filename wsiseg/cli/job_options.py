@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wsiseg.errors import UsageError
+from wsiseg.jobs.manifest import Slide
 from wsiseg.jobs.pool import WorkerSpec
 from wsiseg.jobs.request import JobRequest
 
@@ -86,13 +87,14 @@ def request_from(
     spec: WorkerSpec,
     command: Sequence[str],
     identity: Mapping[str, Any] | None = None,
+    lacks: Callable[[Slide], bool] | None = None,
 ) -> JobRequest:
     """The request of parsed `add_job_arguments`.
 
     Args:
         command: program and arguments as they were typed, like [python, "-m", "wsiseg", "run", ...]; a shard of the job
             is the same command without the options of the cluster.
-        identity: None asks the first worker for it.
+        identity: None asks the first worker for it. lacks: see `JobRequest`.
     """
     if args.workers > 1 and args.shard and args.cluster:
         raise UsageError("--workers, --shard and --cluster do not go together")
@@ -115,6 +117,7 @@ def request_from(
         command=tuple(shard_command(command)),
         # the budget of the worker, and room for the Dask worker around it
         job_memory=int(spec.payload_of(0).get("memory", 8 << 30)) + (512 << 20),
+        lacks=lacks,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from wsiseg.cli.job_options import add_job_arguments, request_from, running_command
 from wsiseg.cli.options import add_model_options, run_config, settle
-from wsiseg.cli.saved import after, saved_kinds
+from wsiseg.cli.saved import add_output_arguments, after, asked, with_outputs
 from wsiseg.errors import BudgetError
 from wsiseg.jobs.launch import launch
 from wsiseg.jobs.pool import WorkerSpec
@@ -40,17 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model_options(parser)
     add_job_arguments(parser)
-    group = parser.add_argument_group("outputs beside the CSV")
-    group.add_argument(
-        "--save",
-        action="append",
-        metavar="KIND,...",
-        help="mask (OME-TIFF), mask-zarr (OME-Zarr), geojson (QuPath), objects (CSV), objects-parquet, overlay (PNG)",
-    )
-    group.add_argument(
-        "--save-dir", metavar="DIR", help="where they go (default: the CSV's name with .outputs)"
-    )
-    group.add_argument("--report", metavar="FILE.html", help="one self-contained page about the whole batch")
+    add_output_arguments(parser)
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -61,12 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     settle(args)
-    config = run_config(args)
     output = args.output or DEFAULT_OUTPUT
-    if args.save:
-        config = replace(
-            config, save=saved_kinds(args.save), save_folder=args.save_dir or f"{output}.outputs"
-        )
+    wanted = asked(args, output)
+    config = with_outputs(run_config(args), wanted)
     share = worker_config(config, args.workers)
     if args.dry_run and not args.cluster:
         from wsiseg.cli.plan import print_plans
@@ -76,14 +63,14 @@ def main(args: argparse.Namespace) -> int:
     from wsiseg.cli.display import Display
 
     spec = WorkerSpec(FACTORY, share.to_dict(), stage=args.stage)
-    request = request_from(args, args.slides, output, spec, running_command(sys.argv[1:]))
+    request = request_from(args, args.slides, output, spec, running_command(sys.argv[1:]), lacks=wanted.lacks)
     display = Display(output, config.memory, quiet=args.quiet)
     try:
         outcome = launch(request, display)
     finally:
         display.close()
     if not outcome.submitted:
-        after(request, config, args.report)
+        after(request, config, wanted)
     display.tell(outcome)
     return outcome.exit_code
 

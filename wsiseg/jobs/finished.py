@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from wsiseg.errors import OutputError, SlideError
 from wsiseg.geometry import Size
@@ -14,9 +15,9 @@ from wsiseg.jobs import records
 from wsiseg.jobs.folder import JobFolder
 from wsiseg.jobs.manifest import Manifest, Slide
 from wsiseg.jobs.records import Record
-from wsiseg.outputs.files import safe_name
 from wsiseg.outputs.geojson import ObjectClass
-from wsiseg.outputs.save import KINDS, SlideOutputs, save_outputs
+from wsiseg.outputs.kinds import KINDS, missing_outputs
+from wsiseg.outputs.save import SlideOutputs, save_outputs
 from wsiseg.runs import Runs
 from wsiseg.slide import open_slide
 
@@ -46,9 +47,14 @@ def finished(folder: JobFolder, slides: Sequence[Slide]) -> Iterator[Finished]:
         classes: tuple[ObjectClass, ...] = ()
         if record.status == "done" and record.size is not None:
             size = Size(*record.size)
+            means = records.means_of(record, lines)
             classes = tuple(
-                ObjectClass(name, Runs.from_rle(line.decode(), size, strict=False))
-                for name, line in zip(record.classes, lines, strict=True)
+                ObjectClass(
+                    name,
+                    Runs.from_rle(line.decode(), size, strict=False),
+                    np.array(means[k], np.float64) if means else None,
+                )
+                for k, (name, line) in enumerate(zip(record.classes, lines, strict=False))
             )
         yield Finished(slide, record, classes)
 
@@ -61,17 +67,15 @@ def save_missing(
     Raises:
         OutputError: one cannot be written.
     """
-    lacking = [s for s in slides if _missing(s.id, Path(into), kinds)]
+    # What needs the probability planes was written by the worker that had them.
+    kinds = [kind for kind in kinds if not KINDS[kind].planes]
+    lacking = [s for s in slides if missing_outputs(s.id, into, kinds)]
     count = 0
     for one in finished(folder, lacking):
         if one.record.status == "done":
-            save_outputs(into, _missing(one.slide.id, Path(into), kinds), one.outputs())
+            save_outputs(into, missing_outputs(one.slide.id, into, kinds), one.outputs())
             count += 1
     return count
-
-
-def _missing(slide_id: str, into: Path, kinds: Sequence[str]) -> list[str]:
-    return [k for k in kinds if not (into / (safe_name(slide_id) + KINDS[k].suffix)).exists()]
 
 
 def write_batch_report(
@@ -89,15 +93,17 @@ def write_batch_report(
     """
     from wsiseg import __version__
     from wsiseg.outputs.report.page import ReportRun, write_report
-    from wsiseg.outputs.report.rows import ReportSlide
+    from wsiseg.outputs.report.rows import CROP_SIDE, CROPS, Doubt, ReportSlide
     from wsiseg.outputs.thumbnail import Thumbnail, read_thumbnail
+    from wsiseg.outputs.uncertain import doubtful_crops
 
-    def thumbnail(one: Finished) -> Thumbnail | None:
+    def pictures(one: Finished) -> tuple[Thumbnail | None, list[Doubt]]:
         try:
             with open_slide(one.slide.path) as opened:
-                return read_thumbnail(opened)
+                crops = doubtful_crops(opened, one.classes, CROPS, CROP_SIDE)
+                return read_thumbnail(opened), [Doubt(image, caption) for image, caption in crops]
         except SlideError:
-            return None  # the slide is gone or damaged since; its row stands without a picture
+            return None, []  # the slide is gone or damaged since; its row stands without a picture
 
     def rows() -> Iterator[ReportSlide]:
         for one in finished(folder, manifest.slides):
@@ -105,12 +111,14 @@ def write_batch_report(
             if record.status != "done" or record.size is None:
                 yield ReportSlide(one.slide.id, error=record.error or "no record")
                 continue
+            thumbnail, doubts = pictures(one)
             yield ReportSlide(
                 one.slide.id,
                 size=Size(*record.size),
                 mpp=record.mpp,
                 classes=one.classes,
-                thumbnail=thumbnail(one),
+                thumbnail=thumbnail,
+                doubts=doubts,
                 seconds=record.seconds,
                 bottleneck=str(record.stats.get("bottleneck", "")),
                 warnings=record.warnings,

@@ -138,8 +138,9 @@ def _read(folder: JobFolder, slides: Sequence[Slide], slow: bool) -> Iterator[tu
 
 def csv_rows(record: Record, lines: Sequence[bytes]) -> Iterator[bytes]:
     """A slide's rows: one, or one per class with the id `slide:class` when the model has several."""
-    for name, runs in zip(record.classes, lines, strict=True):
-        row_id = record.id if len(lines) == 1 else f"{record.id}:{name}"
+    # After the runs there may be lines of other things.
+    for name, runs in zip(record.classes, lines[: len(record.classes)], strict=True):
+        row_id = record.id if len(record.classes) == 1 else f"{record.id}:{name}"
         if any(c in row_id for c in ',"\r\n'):
             row_id = '"' + row_id.replace('"', '""') + '"'
         yield row_id.encode()

@@ -1,7 +1,8 @@
 """One record per slide: its runs, or the reason why there are none, and everything they depend on.
 
 A record is text. The first line is JSON (what `wsiseg status` shows, and what resume compares); then, for a finished
-slide, one line of runs per class as they stand in the CSV. The header carries their length and checksum, so half a
+slide, one line of runs per class as they stand in the CSV, and, where probabilities were kept, one line per class with the
+mean probability of each object in ten-thousandths. The header carries their length and checksum, so half a
 record, which a crashed storage server may leave, is no record.
 """
 
@@ -18,6 +19,7 @@ from wsiseg.jobs.manifest import Slide
 
 FORMAT = 1
 FOLDER = "records"
+MEAN_STEPS = 10_000
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Record:
         classes: names, one per line of runs.
         size: (height, width) of the slide in pixels; None when it failed.
         mpp, scale, stats, warnings: as the pipeline gave them.
-        lengths, checksum: bytes of each line of runs without its end, and the CRC-32 of them all.
+        lengths, checksum: bytes of each line without its end, and the CRC-32 of them all.
     """
 
     id: str
@@ -82,8 +84,10 @@ def key_of_name(name: str) -> str | None:
 
 
 def done_record(slide: Slide, digest: str, result: Any, host: str) -> tuple[Record, list[bytes]]:
-    """The record of a `SlideResult` and its lines of runs (ASCII)."""
+    """The record of a `SlideResult` and its lines (ASCII): runs, then means where the result has them."""
     lines = [runs.to_rle().encode("ascii") for runs in result.runs]
+    for means in getattr(result, "means", ()):
+        lines.append(" ".join(str(round(mean * MEAN_STEPS)) for mean in means.tolist()).encode("ascii"))
     record = Record(
         id=slide.id,
         key=slide.key,
@@ -151,7 +155,7 @@ def decode_header(line: bytes | None) -> Record | None:
 
 
 def decode(data: bytes | None) -> tuple[Record, list[bytes]] | None:
-    """The record and its lines of runs; None when it is damaged, cut short or not a record."""
+    """The record and its lines: a line of runs per class, then one of means per class or none. None when it is damaged, cut short or not a record."""
     if not data:
         return None
     head, _, body = data.partition(b"\n")
@@ -165,6 +169,12 @@ def decode(data: bytes | None) -> tuple[Record, list[bytes]] | None:
     if len(body) != at or zlib.crc32(body) != record.checksum:
         return None
     return record, lines
+
+
+def means_of(record: Record, lines: list[bytes]) -> list[list[float]]:
+    """The mean probability of each object, per class, in the order of `find_objects`; [] where none were kept."""
+    kept = lines[len(record.classes) :]
+    return [[int(word) / MEAN_STEPS for word in line.split()] for line in kept]
 
 
 def _checksum(lines: list[bytes]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ class JobRequest:
         overhead: what going on to the next chunk costs, in bytes of slides; None estimates it.
         job_memory: bytes to ask for, for each Dask worker in a Slurm job. job_host: address that its scheduler listens
             on; None leaves it to Dask.
+        lacks: says that a slide lacks an output that its record cannot give, so that it is processed again.
     """
 
     inputs: tuple[str, ...]
@@ -59,6 +60,7 @@ class JobRequest:
     overhead: float | None = None
     job_memory: int = 8 << 30
     job_host: str | None = None
+    lacks: Callable[[Slide], bool] | None = None
 
     @property
     def folder(self) -> JobFolder:
@@ -116,6 +118,9 @@ def reusable(
 ) -> dict[str, Record]:
     """Records that spare their slides; failed ones are forgotten when they are to be tried again."""
     found = folder.scan(slides, digest)
+    if request.lacks is not None:
+        again = {slide.key for slide in slides if slide.key in found and request.lacks(slide)}
+        found = {key: one for key, one in found.items() if one.status != "done" or key not in again}
     retry = not request.shard if request.retry_failed is None else request.retry_failed
     return folder.forget_failures(found) if retry else found
 

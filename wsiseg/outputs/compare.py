@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
 
 from wsiseg.objects import Objects, find_objects
 from wsiseg.outputs.geojson import ObjectClass
+from wsiseg.outputs.overlay import write_overlay
+from wsiseg.outputs.thumbnail import read_thumbnail
 from wsiseg.runs import Runs
+from wsiseg.slide import Slide
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,30 @@ class Comparison:
             ObjectClass("missed", self.missed),
             ObjectClass("found", self.found),
         ]
+
+
+COMPARISON_COLOURS = ((215, 48, 39), (255, 190, 0), (26, 152, 80))
+"""Of false, missed and found objects."""
+_SIDE = 1600
+
+
+def write_comparison(
+    path: str | os.PathLike[str], slide: Slide, predicted: Runs, truth: Runs
+) -> tuple[int, int, int]:
+    """Writes a thumbnail with the contours of found, false and missed objects in three colours, and a legend, as PNG.
+
+    Found and false are the predicted outlines, missed the true ones.
+
+    Returns:
+        How many were found, are false, and were missed.
+
+    Raises:
+        OutputError: the file cannot be written. SlideError: the slide cannot be read.
+    """
+    compared = compare_objects(predicted, truth)
+    thumbnail = read_thumbnail(slide, _SIDE)
+    write_overlay(path, thumbnail, compared.classes(), slide.mpp, COMPARISON_COLOURS)
+    return compared.counts
 
 
 def compare_objects(predicted: Runs, truth: Runs, least_iou: float = 0.5) -> Comparison:

@@ -8,6 +8,7 @@ distance, within each connected component).
 from __future__ import annotations
 
 import heapq
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -16,9 +17,11 @@ import cv2
 import numpy as np
 
 from wsiseg.errors import UsageError
-from wsiseg.geometry import Size
+from wsiseg.geometry import Rect, Size, ceil_div
+from wsiseg.instances import split_inside
 from wsiseg.objects import find_objects
-from wsiseg.outputs.files import atomic_file
+from wsiseg.outputs.files import atomic_file, output_errors
+from wsiseg.outputs.probability import ProbabilityPlanes
 from wsiseg.outputs.submission import csv_field
 from wsiseg.runs import Runs
 from wsiseg_kernels.cpu.jit import kernel
@@ -27,13 +30,21 @@ LARGEST_BOX = 16_000_000
 """Pixels of a bounding box beyond which an object is left whole: splitting draws the box."""
 
 
-def split_objects(runs: Runs, depth: float = 1.0) -> Iterator[Runs]:
+def split_objects(
+    runs: Runs,
+    depth: float = 1.0,
+    share: float = 0.0,
+    largest: int = LARGEST_BOX,
+    left: list[int] | None = None,
+) -> Iterator[Runs]:
     """The objects of a mask one by one, those that touch split at their waists; together they are the mask.
 
     Args:
         depth: how far, in pixels, a summit of the distance must rise above the pass to a higher one; 0 splits nothing.
+        share: it must rise by this share of the object's highest summit too.
+        largest: pixels of a bounding box beyond which an object is left whole; the numbers of these go into `left`.
 
-    Memory bound: the runs, and 14 bytes per pixel of one object's bounding box (up to LARGEST_BOX).
+    Memory bound: the runs, and 20 bytes per pixel of one object's bounding box (up to `largest`).
 
     Raises:
         UsageError: a negative depth.
@@ -47,16 +58,62 @@ def split_objects(runs: Runs, depth: float = 1.0) -> Iterator[Runs]:
         whole = Runs(objects.starts[mine], objects.lengths[mine], runs.size)
         y0, x0, y1, x1 = objects.boxes[k].tolist()
         # A summit needs a disc of radius `depth` around it, two of them twice that.
-        if not depth or whole.area < 2 * np.pi * depth**2 or (y1 - y0) * (x1 - x0) > LARGEST_BOX:
+        large = (y1 - y0) * (x1 - x0) > largest
+        if not depth or whole.area < 2 * np.pi * depth**2 or large:
+            if large and left is not None:
+                left.append(k)
             yield Runs.merged(whole.starts, whole.lengths, runs.size)
             continue
         mask = _drawn(whole, y0, x0, Size(y1 - y0, x1 - x0))
-        labels, count = _basins(mask, depth)
+        labels, count = _basins(mask, depth, share)
         if count == 1:
             yield Runs.merged(whole.starts, whole.lengths, runs.size)
             continue
-        for label in range(1, count + 1):
-            yield _placed(labels == label, y0, x0, runs.size)
+        yield from _pieces(labels, y0, x0, runs.size)
+
+
+def split_at_cores(
+    runs: Runs, planes: ProbabilityPlanes, classes: tuple[int, int], scale: int, core_threshold: float,
+    largest: int = LARGEST_BOX, left: list[int] | None = None,
+) -> Iterator[Runs]:  # fmt: skip
+    """The objects of a mask one by one, those that touch told apart by their cores (`wsiseg.instances.split_inside`).
+
+    Each component is split in its own box, which gives exactly what splitting the whole slide would. Instances of fewer than
+    12 network pixels are dropped.
+
+    Args:
+        planes, classes: where the probabilities of objects and of cores are. scale: slide pixels per network pixel.
+        largest, left: see `split_objects`.
+
+    Memory bound: the runs, and 20 bytes per pixel of one object's bounding box (up to `largest`).
+    """
+    objects = find_objects(runs)
+    order, bounds = objects.grouped()
+    for k in range(len(objects)):
+        mine = order[bounds[k] : bounds[k + 1]]
+        whole = Runs(objects.starts[mine], objects.lengths[mine], runs.size)
+        y0, x0, y1, x1 = objects.boxes[k].tolist()
+        if (y1 - y0) * (x1 - x0) > largest:
+            if left is not None:
+                left.append(k)
+            yield Runs.merged(whole.starts, whole.lengths, runs.size)
+            continue
+        box = Rect(y0, x0, y1, x1)
+        inside = _drawn(whole, y0, x0, box.size)
+        body, core = (_enlarged(planes, index, box, scale) for index in classes)
+        labels = split_inside(inside.view(bool), body, core, int(core_threshold * 255), 12 * scale * scale)
+        yield from _pieces(labels, y0, x0, runs.size)
+
+
+def _enlarged(planes: ProbabilityPlanes, index: int, box: Rect, scale: int) -> np.ndarray:
+    """The plane's values under a rectangle of the slide: uint8 [h, w], each network pixel repeated."""
+    y0, x0 = box.y0 // scale, box.x0 // scale
+    small = planes.window(index, Rect(y0, x0, ceil_div(box.y1, scale), ceil_div(box.x1, scale)))
+    if scale == 1:
+        return small
+    ys = np.arange(box.y0, box.y1) // scale - y0
+    xs = np.arange(box.x0, box.x1) // scale - x0
+    return small[ys[:, None], xs]
 
 
 def _drawn(whole: Runs, y0: int, x0: int, box: Size) -> np.ndarray:
@@ -69,23 +126,33 @@ def _drawn(whole: Runs, y0: int, x0: int, box: Size) -> np.ndarray:
     return np.ascontiguousarray(np.cumsum(steps[:-1]).astype(np.uint8).reshape(box.width, box.height).T)
 
 
-def _placed(mask: np.ndarray, y0: int, x0: int, size: Size) -> Runs:
-    """The runs on the slide of what is drawn in a box."""
-    local = Runs.from_mask(mask)
-    starts, lengths = local.split()
-    height = mask.shape[0]
-    return Runs.merged((x0 + starts // height) * size.height + y0 + starts % height, lengths, size)
+def _pieces(labels: np.ndarray, y0: int, x0: int, size: Size) -> Iterator[Runs]:
+    """The runs on the slide of each number in a box of labels int32 [h, w], from 1; 0 is nothing."""
+    height = labels.shape[0]
+    flat = np.ascontiguousarray(labels.T).ravel()
+    new = np.empty(len(flat), bool)
+    np.not_equal(flat[1:], flat[:-1], out=new[1:])
+    new[::height] = True  # every column
+    starts = np.flatnonzero(new)
+    lengths = np.diff(starts, append=len(flat))
+    numbers = flat[starts]
+    order = np.argsort(numbers, kind="stable")
+    bounds = np.searchsorted(numbers[order], np.arange(1, int(numbers.max(initial=0)) + 2))
+    places = (x0 + starts // height) * size.height + y0 + starts % height
+    for first, last in itertools.pairwise(bounds.tolist()):
+        mine = order[first:last]
+        if len(mine):
+            yield Runs.merged(places[mine], lengths[mine], size)
 
 
-def _basins(mask: np.ndarray, depth: float) -> tuple[np.ndarray, int]:
+def _basins(mask: np.ndarray, depth: float, share: float = 0.0) -> tuple[np.ndarray, int]:
     """(int32 labels [h, w] from 1, how many) of the parts of one object."""
     framed = np.pad(mask, 1)
     distance = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_5)
-    summits = _summits(distance, depth)
-    count, markers = cv2.connectedComponents(summits.astype(np.uint8), connectivity=8)
+    summits = _summits(distance, max(depth, share * float(distance.max())))
+    count, labels = cv2.connectedComponents(summits.view(np.uint8), connectivity=8)
     if count <= 2:
         return mask.astype(np.int32), 1
-    labels = np.where(summits, markers, 0).astype(np.int32)
     _flood(distance, labels)
     return labels[1:-1, 1:-1], count - 1
 
@@ -117,17 +184,27 @@ def _flood(distance: Any, labels: Any) -> None:
 
 
 def _summits(height: np.ndarray, depth: float) -> np.ndarray:
-    """Where a surface (float32) has summits that rise at least `depth` above their pass: its h-maxima, bool."""
+    """Where a surface (float32) has summits that rise at least `depth` above their pass: its h-maxima, bool.
+
+    Each summit is one 8-connected region, also a ridge whose highest points are equal and lie apart.
+    """
     low, kernel = np.maximum(height - np.float32(depth), 0), np.ones((3, 3), np.uint8)
     while True:
         grown = np.minimum(cv2.dilate(low, kernel), height)
         if np.array_equal(grown, low):
             break
         low = grown
-    # What the flood does not reach: a full `depth` only at summits that are high enough, and tops near them.
-    return height - low >= depth - 1e-4
+    # What the flood does not reach: regions around every top, by a full `depth` only where a summit is high enough.
+    above = height - low
+    count, regions = cv2.connectedComponents((above > 1e-4).view(np.uint8), connectivity=8)
+    high = np.zeros(count, bool)
+    high[regions[above >= depth - 1e-4]] = True
+    high[0] = False
+    return high[regions]
 
 
+WAIST_SHARE = 0.1
+"""Of an object's largest distance to its edge: how deep a waist must be to split what a mask alone shows as one object."""
 INSTANCE_COLUMNS = ("ImageId", "EncodedPixels")
 
 
@@ -150,3 +227,24 @@ def write_instances(path: str | os.PathLike[str], slides: Iterable[tuple[str, It
             if count == before:
                 file.write(f"{csv_field(name)},\n".encode())
     return count
+
+
+def join_instances(path: str | os.PathLike[str], parts: Iterable[str | os.PathLike[str]]) -> int:
+    """Writes the rows of several such files, in this order, as one, and returns how many.
+
+    Memory bound: 1 MiB.
+
+    Raises:
+        OutputError: one cannot be read, or the file cannot be written.
+    """
+    rows = 0
+    head = (",".join(INSTANCE_COLUMNS) + "\n").encode()
+    with atomic_file(path) as file:
+        file.write(head)
+        for part in parts:
+            with output_errors(part), open(part, "rb") as source:
+                source.seek(len(head))
+                while chunk := source.read(1 << 20):
+                    rows += chunk.count(b"\n")
+                    file.write(chunk)
+    return rows

@@ -14,7 +14,7 @@ import numpy as np
 from wsiseg.errors import OutputError, UsageError
 from wsiseg.geometry import Rect, Size, ceil_div
 from wsiseg.outputs.files import write_atomically
-from wsiseg.outputs.planes import TILE, Band, write_plane_tiff, write_plane_zarr
+from wsiseg.outputs.planes import TILE, Band, Planes, write_plane_tiff, write_plane_zarr
 from wsiseg.outputs.pyramid import Reduce, halved
 from wsiseg.runs import Runs
 
@@ -65,16 +65,17 @@ def write_mask_tiff(
         names: of the classes, for the description.
         ome: write OME-XML and keep the levels in SubIFDs, as OME-TIFF does; else each level is a page.
 
-    Memory bound: `planes.plane_bytes(size)` and the compressed tiles of the upper levels.
+    Memory bound: `planes.plane_bytes(size)`.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    size = _checked(classes)
-    write_plane_tiff(
-        path, size, mask_bands(classes), mpp, how="half" if len(classes) == 1 else "nearest",
-        name=_legend(names, len(classes)), ome=ome, pyramid=pyramid,
-    )  # fmt: skip
+    write_plane_tiff(path, _planes(classes, mpp, names), ome=ome, pyramid=pyramid)
+
+
+def _planes(classes: Sequence[Runs], mpp: float | None, names: Sequence[str]) -> Planes:
+    how: Reduce = "half" if len(classes) == 1 else "nearest"
+    return Planes(_checked(classes), [mask_bands(classes)], how, _legend(names, len(classes)), mpp=mpp)
 
 
 def _legend(names: Sequence[str], count: int) -> str:
@@ -98,9 +99,7 @@ def write_mask_zarr(
     Raises:
         OutputError: the folder cannot be written.
     """
-    size = _checked(classes)
-    how: Reduce = "half" if len(classes) == 1 else "nearest"
-    write_plane_zarr(path, size, mask_bands(classes), mpp, how=how, name=_legend(names, len(classes)))
+    write_plane_zarr(path, _planes(classes, mpp, names))
 
 
 def write_mask_png(path: str | os.PathLike[str], classes: Sequence[Runs], downscale: int = 1) -> None:

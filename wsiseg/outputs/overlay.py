@@ -12,7 +12,7 @@ from wsiseg.errors import OutputError
 from wsiseg.geometry import ceil_div
 from wsiseg.objects import find_objects
 from wsiseg.outputs.files import write_atomically
-from wsiseg.outputs.geojson import ObjectClass, colour
+from wsiseg.outputs.geojson import COLOURS, ObjectClass
 from wsiseg.outputs.outlines import Outlines, trace
 from wsiseg.outputs.thumbnail import Thumbnail
 
@@ -25,16 +25,17 @@ def write_overlay(
     thumbnail: Thumbnail,
     classes: Sequence[ObjectClass],
     mpp: float | None = None,
+    colours: Sequence[tuple[int, int, int]] = COLOURS,
 ) -> None:
     """Writes the thumbnail with every object's contour and, below it, classes, counts, areas, and a scale bar.
 
     Args:
-        mpp: of the slide at full size.
+        mpp: of the slide at full size. colours: of the classes.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    image = np.vstack([draw_contours(thumbnail, classes), _legend(thumbnail, classes, mpp)])
+    image = np.vstack([draw_contours(thumbnail, classes, colours), _legend(thumbnail, classes, mpp, colours)])
     ok, data = cv2.imencode(".png", np.ascontiguousarray(image[:, :, ::-1]))
     if not ok:
         raise OutputError(f"{os.fspath(path)}: the picture cannot be encoded as PNG")
@@ -61,7 +62,9 @@ def contour_points(
     return rings
 
 
-def draw_contours(thumbnail: Thumbnail, classes: Sequence[ObjectClass]) -> np.ndarray:
+def draw_contours(
+    thumbnail: Thumbnail, classes: Sequence[ObjectClass], colours: Sequence[tuple[int, int, int]] = COLOURS
+) -> np.ndarray:
     """The thumbnail with contours over it, in the classes' colours on a thin dark line: uint8 [h, w, 3]."""
     image = np.ascontiguousarray(thumbnail.image.copy())
     for number, one in enumerate(classes):
@@ -69,12 +72,17 @@ def draw_contours(thumbnail: Thumbnail, classes: Sequence[ObjectClass]) -> np.nd
             np.round(ring * (1 << _SHIFT)).astype(np.int32)
             for ring in contour_points(trace(find_objects(one.runs)), thumbnail.scale)
         ]
-        for width, tint in ((4, (20, 20, 20)), (2, colour(number))):
+        for width, tint in ((4, (20, 20, 20)), (2, colours[number % len(colours)])):
             cv2.polylines(image, rings, True, tint, width, cv2.LINE_AA, _SHIFT)
     return image
 
 
-def _legend(thumbnail: Thumbnail, classes: Sequence[ObjectClass], mpp: float | None) -> np.ndarray:
+def _legend(
+    thumbnail: Thumbnail,
+    classes: Sequence[ObjectClass],
+    mpp: float | None,
+    colours: Sequence[tuple[int, int, int]],
+) -> np.ndarray:
     """A white strip as wide as the picture: a line per class, and a scale bar where mpp is known."""
     width = thumbnail.image.shape[1]
     line, small = 26, width < 360
@@ -88,7 +96,7 @@ def _legend(thumbnail: Thumbnail, classes: Sequence[ObjectClass], mpp: float | N
 
     for number, one in enumerate(classes):
         y = 5 + line * number
-        cv2.rectangle(strip, (10, y + 5), (28, y + line - 5), colour(number), -1)
+        cv2.rectangle(strip, (10, y + 5), (28, y + line - 5), colours[number % len(colours)], -1)
         cv2.rectangle(strip, (10, y + 5), (28, y + line - 5), (20, 20, 20), 1)
         share = 100 * one.runs.area / one.runs.size.pixels
         count = len(find_objects(one.runs))

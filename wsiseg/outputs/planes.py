@@ -1,12 +1,15 @@
-"""One 8-bit plane of a slide as an image with a pyramid, written from bands: tiled TIFF, OME-TIFF, OME-Zarr 0.5."""
+"""8-bit planes of a slide as an image with a pyramid, written from bands: tiled TIFF, OME-TIFF, OME-Zarr 0.5."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -28,66 +31,84 @@ def plane_bytes(size: Size) -> int:
     return 3 * TILE * size.width
 
 
-def write_plane_tiff(
-    path: str | os.PathLike[str],
-    size: Size,
-    band: Band,
-    mpp: float | None = None,
-    *,
-    how: Reduce,
-    name: str,
-    ome: bool = False,
-    pyramid: bool = True,
-) -> None:
-    """Writes a plane as a tiled TIFF (deflate), BigTIFF when it might pass 4 GB.
+@dataclass(frozen=True)
+class Planes:
+    """What an image shows: planes of one size, and what is written beside them.
 
     Args:
-        size, band: the plane. how: makes the upper levels, see `pyramid.halved`. name: for the description.
+        bands: of each plane. channels: their names; none for a single plane without a channel axis.
+        name: of the image. note: about it. mpp: microns per pixel of the planes, where known.
+        scale: slide pixels per pixel of the planes; they lie over the slide's pixels accordingly.
+        how: makes the upper levels, see `pyramid.halved`.
+    """
+
+    size: Size
+    bands: Sequence[Band]
+    how: Reduce
+    name: str
+    channels: Sequence[str] = ()
+    note: str = ""
+    mpp: float | None = None
+    scale: int = 1
+
+    @property
+    def leading(self) -> tuple[int, ...]:
+        """The channel axis of the shape, if there is one."""
+        return (len(self.bands),) if self.channels else ()
+
+
+class _Kept:
+    """Compressed tiles of the upper levels, on the disk until the full size is written."""
+
+    def __init__(self, file: IO[bytes], levels: int) -> None:
+        self._file, self._end = file, 0
+        self._sizes: list[list[tuple[int, int]]] = [[] for _ in range(levels)]
+
+    def add(self, level: int, tiles: Iterable[bytes]) -> None:
+        for tile in tiles:
+            self._file.write(tile)
+            self._sizes[level].append((self._end, len(tile)))
+            self._end += len(tile)
+
+    def tiles(self, level: int) -> Iterator[bytes]:
+        for at, length in self._sizes[level]:
+            self._file.seek(at)
+            yield self._file.read(length)
+
+
+def write_plane_tiff(
+    path: str | os.PathLike[str], planes: Planes, *, ome: bool = False, pyramid: bool = True
+) -> None:
+    """Writes planes as a tiled TIFF (deflate), BigTIFF when it might pass 4 GB; several planes are pages.
+
+    Args:
         ome: write OME-XML and keep the levels in SubIFDs, as OME-TIFF does; else each level is a page.
 
-    Memory bound: `plane_bytes(size)` and the compressed tiles of the upper levels.
+    Memory bound: `plane_bytes(size)`; compressed tiles of the upper levels wait in a temporary file.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    import imagecodecs
     import tifffile
 
-    path = Path(path)
+    path, size, mpp = Path(path), planes.size, planes.mpp
     sizes = level_sizes(size, SMALLEST_LEVEL) if pyramid else [size]
-    cascade = Cascade(sizes, TILE, how)
-    upper: list[list[bytes]] = [[] for _ in sizes]
-    blank: dict[int, bytes] = {}
+    encode = _Deflate()
 
-    def encoded(rows: np.ndarray) -> Iterator[bytes]:
-        for x in range(0, rows.shape[1], TILE):
-            piece = rows[:, x : x + TILE]
-            if 0 in blank and not piece.any():
-                yield blank[0]
-                continue
-            tile: Any = np.zeros((TILE, TILE), np.uint8)
-            tile[: piece.shape[0], : piece.shape[1]] = piece
-            value = int(tile[0, 0])
-            # Most tiles of a mask are all one value: encoded once each.
-            if (tile == value).all():
-                if value not in blank:
-                    blank[value] = bytes(imagecodecs.deflate_encode(tile, level=4))
-                yield blank[value]
-            else:
-                yield bytes(imagecodecs.deflate_encode(tile, level=4))
-
-    def full() -> Iterator[bytes]:
-        for y in range(0, size.height, TILE):
-            for level, _, rows in cascade.push(band(y, min(y + TILE, size.height))):
-                if level:
-                    upper[level] += encoded(rows)
-                else:
-                    bottom = list(encoded(rows))
-            yield from bottom
+    def full(kept: _Kept) -> Iterator[bytes]:
+        for band in planes.bands:
+            cascade = Cascade(sizes, TILE, planes.how)
+            for y in range(0, size.height, TILE):
+                for level, _, rows in cascade.push(band(y, min(y + TILE, size.height))):
+                    if level:
+                        kept.add(level, encode(rows))
+                    else:
+                        bottom = list(encode(rows))
+                yield from bottom
 
     def tags(level: int) -> dict[str, Any]:
         return {
-            "shape": (sizes[level].height, sizes[level].width),
+            "shape": (*planes.leading, sizes[level].height, sizes[level].width),
             "dtype": np.uint8,
             "tile": (TILE, TILE),
             "compression": "adobe_deflate",
@@ -98,34 +119,68 @@ def write_plane_tiff(
             "subfiletype": 1 if level else 0,
         }
 
-    metadata: dict[str, Any] | None = None
-    if ome:
-        metadata = {"axes": "YX", "Name": name}
-        if mpp:
-            unit = {"PhysicalSizeXUnit": "µm", "PhysicalSizeYUnit": "µm"}
-            metadata |= {"PhysicalSizeX": mpp, "PhysicalSizeY": mpp} | unit
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     refuse_special(path)
     with output_errors(path):
         if path.is_dir():
             raise OutputError(f"{path}: is a folder; give the name of a file")
         try:
-            with tifffile.TiffWriter(partial, bigtiff=size.pixels > _CLASSIC_LIMIT, ome=ome) as tiff:
+            big = size.pixels * len(planes.bands) > _CLASSIC_LIMIT
+            with (
+                tempfile.TemporaryFile(dir=path.parent) as file,
+                tifffile.TiffWriter(partial, bigtiff=big, ome=ome) as tiff,
+            ):
+                kept = _Kept(file, len(sizes))
                 extra: dict[str, Any] = {"subifds": len(sizes) - 1} if ome and len(sizes) > 1 else {}
-                description = None if ome else f"wsiseg mask: {name}"
-                tiff.write(full(), **tags(0), metadata=metadata, description=description, **extra)
+                metadata = _ome_metadata(planes) if ome else None
+                description = None if ome else f"wsiseg mask: {planes.name}"
+                tiff.write(full(kept), **tags(0), metadata=metadata, description=description, **extra)
                 for level in range(1, len(sizes)):
-                    tiff.write(iter(upper[level]), **tags(level), metadata=None)
-                    upper[level].clear()
+                    tiff.write(kept.tiles(level), **tags(level), metadata=None)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
 
 
-def write_plane_zarr(
-    path: str | os.PathLike[str], size: Size, band: Band, mpp: float | None = None, *, how: Reduce, name: str
-) -> None:
-    """Writes a plane as an OME-Zarr 0.5 image: axes y, x; chunks of 512; zstd; empty chunks are left out.
+class _Deflate:
+    """Rows of a plane as compressed tiles, from left to right; tiles of one value are compressed once each."""
+
+    def __init__(self) -> None:
+        self._plain: dict[int, bytes] = {}
+
+    def __call__(self, rows: np.ndarray) -> Iterator[bytes]:
+        import imagecodecs
+
+        for x in range(0, rows.shape[1], TILE):
+            piece = rows[:, x : x + TILE]
+            if 0 in self._plain and not piece.any():
+                yield self._plain[0]
+                continue
+            tile: Any = np.zeros((TILE, TILE), np.uint8)
+            tile[: piece.shape[0], : piece.shape[1]] = piece
+            value = int(tile[0, 0])
+            if (tile == value).all():
+                if value not in self._plain:
+                    self._plain[value] = bytes(imagecodecs.deflate_encode(tile, level=4))
+                yield self._plain[value]
+            else:
+                yield bytes(imagecodecs.deflate_encode(tile, level=4))
+
+
+def _ome_metadata(planes: Planes) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"axes": "CYX" if planes.channels else "YX", "Name": planes.name}
+    if planes.channels:
+        metadata["Channel"] = {"Name": list(planes.channels)}
+    if planes.note:
+        metadata["Description"] = planes.note
+    if planes.mpp:
+        unit = {"PhysicalSizeXUnit": "µm", "PhysicalSizeYUnit": "µm"}
+        metadata |= {"PhysicalSizeX": planes.mpp, "PhysicalSizeY": planes.mpp} | unit
+    return metadata
+
+
+def write_plane_zarr(path: str | os.PathLike[str], planes: Planes) -> None:
+    """Writes planes as an OME-Zarr 0.5 image: axes (c,) y, x; chunks of 512; zstd; empty chunks are left out.
 
     A folder that is a Zarr is replaced; one with something else in it is refused.
 
@@ -137,35 +192,39 @@ def write_plane_zarr(
     import zarr
     from zarr.codecs import ZstdCodec
 
-    path = Path(path)
+    path, size, leading = Path(path), planes.size, planes.leading
     sizes = level_sizes(size, SMALLEST_LEVEL)
-    cascade = Cascade(sizes, TILE, how)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     with output_errors(path):
         if path.exists() and not is_zarr(path) and (not path.is_dir() or any(path.iterdir())):
             raise OutputError(f"{path}: exists and is not a Zarr folder; give another name or remove it")
         try:
             group = zarr.create_group(partial, zarr_format=3)
-            group.attrs["ome"] = _multiscales(name, len(sizes), mpp)
+            for key, value in _multiscales(planes, len(sizes)).items():
+                group.attrs[key] = value
             levels = [
                 group.create_array(
                     str(k),
-                    shape=(s.height, s.width),
-                    chunks=(TILE, TILE),
+                    shape=(*leading, s.height, s.width),
+                    chunks=(*(1 for _ in leading), TILE, TILE),
                     dtype="uint8",
                     fill_value=0,
                     compressors=ZstdCodec(level=5),
-                    dimension_names=["y", "x"],
+                    dimension_names=[*("c" for _ in leading), "y", "x"],
                 )
                 for k, s in enumerate(sizes)
             ]
-            for y in range(0, size.height, TILE):
-                for level, first, rows in cascade.push(band(y, min(y + TILE, size.height))):
-                    for x in range(0, rows.shape[1], TILE):
+            for channel, band in enumerate(planes.bands):
+                cascade = Cascade(sizes, TILE, planes.how)
+                at = (channel,) if leading else ()
+                for y in range(0, size.height, TILE):
+                    pushed = cascade.push(band(y, min(y + TILE, size.height)))
+                    for (level, first, rows), x in _across(pushed):
                         piece = rows[:, x : x + TILE]
                         # Chunks that do not exist read as zeros.
                         if piece.any():
-                            levels[level][first : first + len(rows), x : x + piece.shape[1]] = piece
+                            place = (*at, slice(first, first + len(rows)), slice(x, x + piece.shape[1]))
+                            levels[level][place] = piece
             if path.exists():
                 shutil.rmtree(path)
             os.replace(partial, path)
@@ -173,24 +232,51 @@ def write_plane_zarr(
             shutil.rmtree(partial, ignore_errors=True)
 
 
+def _across(
+    pushed: Iterable[tuple[int, int, np.ndarray]],
+) -> Iterator[tuple[tuple[int, int, np.ndarray], int]]:
+    """Every row of tiles with the first column of each of its tiles."""
+    return itertools.chain.from_iterable(
+        ((one, x) for x in range(0, one[2].shape[1], TILE)) for one in pushed
+    )
+
+
 def is_zarr(path: Path) -> bool:
     """Whether a folder is the root of a Zarr hierarchy."""
     return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
-def _multiscales(name: str, levels: int, mpp: float | None) -> dict[str, Any]:
+def _multiscales(planes: Planes, levels: int) -> dict[str, Any]:
     """The attributes of an OME-NGFF 0.5 image: https://ngff.openmicroscopy.org/0.5/."""
-    unit = {"unit": "micrometer"} if mpp else {}
-    axes = [{"name": axis, "type": "space", **unit} for axis in "yx"]
-    datasets = [
-        {
-            "path": str(k),
-            "coordinateTransformations": [
-                {"type": "scale", "scale": [(mpp or 1.0) * 2**k] * 2},
-                # A coarse pixel's middle lies (2^k - 1) / 2 fine pixels from the first one's.
-                {"type": "translation", "translation": [(mpp or 1.0) * (2**k - 1) / 2] * 2},
-            ],
+    unit = {"unit": "micrometer"} if planes.mpp else {}
+    channel = [{"name": "c", "type": "channel"}] if planes.channels else []
+    axes = [*channel, *({"name": axis, "type": "space", **unit} for axis in "yx")]
+    pixel = planes.mpp or float(planes.scale)
+    datasets = []
+    for k in range(levels):
+        # A coarse pixel's middle lies half of what it is wider to the right of and below the slide's first pixel's.
+        shift = (pixel * 2**k - pixel / planes.scale) / 2
+        steps = {"scale": pixel * 2**k, "translation": shift}
+        plain = {"scale": 1.0, "translation": 0.0}
+        datasets.append(
+            {
+                "path": str(k),
+                "coordinateTransformations": [
+                    {"type": kind, kind: [*(plain[kind] for _ in channel), value, value]}
+                    for kind, value in steps.items()
+                ],
+            }
+        )
+    image: dict[str, Any] = {"name": planes.name, "axes": axes, "datasets": datasets}
+    if planes.note:
+        image["metadata"] = {"description": planes.note}
+    ome: dict[str, Any] = {"version": "0.5", "multiscales": [image]}
+    if planes.channels:
+        window = {"min": 0, "max": 255, "start": 0, "end": 255}
+        ome["omero"] = {
+            "channels": [
+                {"label": name, "color": "FFFFFF", "active": True, "window": window}
+                for name in planes.channels
+            ]
         }
-        for k in range(levels)
-    ]
-    return {"version": "0.5", "multiscales": [{"name": name, "axes": axes, "datasets": datasets}]}
+    return {"ome": ome}

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsiseg.errors import UsageError, unknown_name
 from wsiseg.geometry import Size
-from wsiseg.outputs.files import output_errors, safe_name
+from wsiseg.outputs.files import output_errors
 from wsiseg.outputs.geojson import ObjectClass, write_geojson
+from wsiseg.outputs.kinds import KINDS, output_path, parse_kinds
 from wsiseg.outputs.masks import write_mask_tiff, write_mask_zarr
 from wsiseg.outputs.planes import plane_bytes
+from wsiseg.outputs.probability import BAND, ProbabilityPlanes, write_probability
 from wsiseg.outputs.table import SlideObjects, write_objects
 
 if TYPE_CHECKING:
+    from wsiseg.runs import Runs
     from wsiseg.slide import Slide
 
 OVERLAY_SIDE = 1600
+CORE = "core"
+"""The class of a model that tells touching objects apart."""
+LARGEST_INSTANCE_BOX = 4_000_000
+"""Pixels of an object's bounding box beyond which `instances` leaves it whole: splitting draws the box. A fixed number,
+so that rows do not depend on the memory budget."""
+_INSTANCE_BYTES = 24  # of each of them
 _PYARROW = 100 << 20  # resident memory of pyarrow once imported
 
 
@@ -32,12 +41,20 @@ class SlideOutputs:
         classes: name, runs (and where known mean probabilities) of each class.
         mpp: microns per pixel at full size.
         open: opens the slide; only called for what shows its pixels.
+        scale: slide pixels per network pixel. thresholds: of the classes.
+        planes: the probabilities, while they are kept; see `Kind.planes`.
+        notes: what a person should know of the outputs; writers add to it. seconds: what writing each took.
     """
 
     id: str
     classes: Sequence[ObjectClass]
     mpp: float | None
     open: Callable[[], Slide]
+    scale: int = 1
+    thresholds: Sequence[float] = ()
+    planes: ProbabilityPlanes | None = None
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,36 +95,65 @@ def _overlay(path: Path, slide: SlideOutputs, options: SaveOptions) -> None:
     write_overlay(path, thumbnail, slide.classes, slide.mpp)
 
 
-@dataclass(frozen=True)
-class Kind:
-    """One output: the end of its file's name, what it is, and its writer."""
-
-    suffix: str
-    what: str
-    write: Callable[[Path, SlideOutputs, SaveOptions], None]
+def _probability(path: Path, slide: SlideOutputs, options: SaveOptions) -> None:
+    if slide.planes is None:
+        raise ValueError("the probabilities of this slide were not kept")
+    write_probability(path, slide.planes, [one.name for one in slide.classes], slide.scale, slide.mpp)
 
 
-KINDS: dict[str, Kind] = {
-    "mask": Kind(".mask.ome.tif", "mask at full size, tiled pyramidal OME-TIFF", _mask),
-    "mask-zarr": Kind(".mask.zarr", "mask at full size, OME-Zarr 0.5 with a pyramid", _mask_zarr),
-    "geojson": Kind(".geojson", "polygons with holes for QuPath", _geojson),
-    "objects": Kind(".objects.csv", "a table with a row per object", _objects),
-    "objects-parquet": Kind(".objects.parquet", "the same table as Parquet", _objects),
-    "overlay": Kind(".overlay.png", "a small picture with contours and a legend", _overlay),
+def _uncertain(path: Path, slide: SlideOutputs, options: SaveOptions) -> None:
+    from wsiseg.outputs.uncertain import write_uncertain
+
+    with slide.open() as opened:
+        write_uncertain(path, opened, slide.classes)
+
+
+def _instances(path: Path, slide: SlideOutputs, options: SaveOptions) -> None:
+    """One row per object; a class called "core" tells the objects of the other classes apart."""
+    from wsiseg.outputs.instances import WAIST_SHARE, split_at_cores, split_objects, write_instances
+
+    names, left = [one.name for one in slide.classes], list[int]()
+    core = names.index(CORE) if CORE in names and len(names) > 1 else None
+    solid = [k for k in range(len(names)) if k != core]
+
+    def rows() -> Iterator[tuple[str, Iterable[Runs]]]:
+        for k in solid:
+            runs = slide.classes[k].runs
+            label = slide.id if len(solid) == 1 else f"{slide.id}:{names[k]}"
+            if core is None:
+                # One network pixel is the least that a waist can mean.
+                yield label, split_objects(runs, slide.scale, WAIST_SHARE, LARGEST_INSTANCE_BOX, left)
+            elif slide.planes is None:
+                raise ValueError("the probabilities of this slide were not kept")
+            else:
+                threshold = slide.thresholds[core]
+                yield (
+                    label,
+                    split_at_cores(
+                        runs, slide.planes, (k, core), slide.scale, threshold, LARGEST_INSTANCE_BOX, left
+                    ),
+                )
+
+    write_instances(path, rows())
+    if left:
+        slide.notes.append(
+            f"instances: {len(left)} object{'' if len(left) == 1 else 's'} with a bounding box of more than "
+            f"{LARGEST_INSTANCE_BOX:,} pixels left whole"
+        )
+
+
+WRITERS: dict[str, Callable[[Path, SlideOutputs, SaveOptions], None]] = {
+    "mask": _mask,
+    "mask-zarr": _mask_zarr,
+    "probability": _probability,
+    "probability-zarr": _probability,
+    "geojson": _geojson,
+    "objects": _objects,
+    "objects-parquet": _objects,
+    "overlay": _overlay,
+    "uncertain": _uncertain,
+    "instances": _instances,
 }
-
-
-def parse_kinds(words: Iterable[str]) -> tuple[str, ...]:
-    """The names in `--save` values, which may be repeated and hold commas; in the order of KINDS, each once.
-
-    Raises:
-        UsageError: an unknown name; the message lists the known ones.
-    """
-    names = {name.strip() for word in words for name in word.split(",") if name.strip()}
-    for name in sorted(names):
-        if name not in KINDS:
-            raise UsageError("--save: " + unknown_name("output", name, KINDS))
-    return tuple(name for name in KINDS if name in names)
 
 
 def save_outputs(
@@ -127,24 +173,36 @@ def save_outputs(
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for name in parse_kinds(kinds):
-        path = folder / (safe_name(slide.id) + KINDS[name].suffix)
-        KINDS[name].write(path, slide, options or SaveOptions())
+        path = output_path(folder, slide.id, name)
+        began = time.perf_counter()
+        WRITERS[name](path, slide, options or SaveOptions())
+        slide.seconds[name] = time.perf_counter() - began
         written.append(path)
     return written
 
 
-def save_bytes(kinds: Iterable[str], size: Size, runs: int) -> int:
+def save_bytes(kinds: Iterable[str], size: Size, runs: int, network: Size | None = None) -> int:
     """Memory that writing needs at most at once, beside the runs themselves.
 
     Args:
-        runs: how many the slide's masks have together.
+        runs: how many the slide's masks have together. network: size of the network grid.
     """
     needs = [0]
     for name in kinds:
         if name.startswith("mask"):
             needs.append(plane_bytes(size))
+        elif name.startswith("probability"):
+            needs.append(plane_bytes(network or size))
         else:
             # Labels, outlines and points: about 250 bytes per run; the picture and its ring.
-            extra = {"overlay": 3 * 4 * OVERLAY_SIDE * OVERLAY_SIDE, "objects-parquet": _PYARROW}.get(name, 0)
+            picture = 3 * 4 * OVERLAY_SIDE * OVERLAY_SIDE
+            extra = {
+                "overlay": picture,
+                "uncertain": picture,
+                "objects-parquet": _PYARROW,
+                "instances": _INSTANCE_BYTES * LARGEST_INSTANCE_BOX,
+            }.get(name, 0)
+            if KINDS[name].means:
+                extra = max(extra, BAND * (network or size).width)
             needs.append(250 * runs + extra)
     return max(needs)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,14 @@ from wsiseg.tiling import Panel
 from wsiseg_kernels import cpu
 
 Outcome = SlideResult | SlideFailure
+
+
+@dataclass(frozen=True)
+class Held:
+    """An outcome, and the bytes of the ledger that are released when its receiver is done with it."""
+
+    outcome: Outcome
+    bytes: int = 0
 
 
 class Blender:
@@ -81,7 +90,11 @@ class Blender:
                     f"its mask has more than {self.job.memory.max_runs:,} runs, more than the memory plan has room for",
                     "give a larger --memory, or a higher --threshold",
                 )
-        self.job.spent("runs", since)
+        since = self.job.spent("runs", since)
+        if self.job.sink is not None:
+            panel = self.panel
+            self.job.sink.add(band[:, :, panel.x0 - panel.a0 : panel.x1 - panel.a0], y0, panel.x0)
+            self.job.spent("probabilities", since)
 
 
 class Collector(threading.Thread):
@@ -99,7 +112,7 @@ class Collector(threading.Thread):
         ledger: Ledger,
         free: queue.SimpleQueue[int | None],
         work: queue.SimpleQueue[Work | None],
-        results: queue.SimpleQueue[Outcome | None],
+        results: queue.SimpleQueue[Held | None],
         abort: Abort,
         finish: Callable[[SlideJob, list[list[ColumnRuns]]], Outcome],
     ) -> None:
@@ -189,7 +202,7 @@ class Collector(threading.Thread):
                     if begun and self._job is not None:
                         self._drop(failure)
                     else:
-                        self._finisher.submit(self._results.put, failure)
+                        self._finisher.submit(self._results.put, Held(failure))
 
     def _fail(self, error: SlideError) -> None:
         assert self._job is not None
@@ -203,13 +216,13 @@ class Collector(threading.Thread):
             found.settle()
         self._ledger.release(self._job.blend_bytes)
         # Through the finisher, so that results keep the order of the slides.
-        self._finisher.submit(self._results.put, failure)
+        self._finisher.submit(self._results.put, Held(failure))
 
     def _result(self, found: Found) -> None:
         try:
             found.settle()
-            self._results.put(self._finish(found.job, found.panels))
+            # Its runs, and what the caller writes of them, are in memory until the caller asks for the next one.
+            self._results.put(Held(self._finish(found.job, found.panels), found.job.blend_bytes))
         except BaseException as error:  # a thread of a pool would swallow it
             self._abort.fail(error)
-        finally:
             self._ledger.release(found.job.blend_bytes)

@@ -33,6 +33,7 @@ class RunConfig:
             threads of the runtime.
         device_memory: bytes of GPU memory, or None.
         save, save_folder: outputs beside the CSV (`wsiseg.outputs.save.KINDS`), and where they go.
+        probabilities: the probabilities of a slide are kept in `save_folder` until its outputs are written.
         options: what one slide depends on.
     """
 
@@ -49,6 +50,7 @@ class RunConfig:
     device_memory: int | None = None
     save: tuple[str, ...] = ()
     save_folder: str = ""
+    probabilities: bool = False
     options: RunOptions = field(default_factory=RunOptions)
 
     def to_dict(self) -> dict[str, Any]:

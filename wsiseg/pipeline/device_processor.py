@@ -172,7 +172,10 @@ class _Worker:
                         f"its mask has more than {job.memory.max_runs:,} runs",
                         "give a larger --memory, or a higher --threshold",
                     )
-            job.spent("runs", since)
+            since = job.spent("runs", since)
+            if job.sink is not None:
+                job.sink.add(band[:, :, panel.x0 - panel.a0 : panel.x1 - panel.a0], y0, panel.x0)
+                job.spent("probabilities", since)
             found.row_done(row)
 
         first = job.first_row(number)

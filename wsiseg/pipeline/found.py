@@ -34,6 +34,8 @@ class Found:
         self._at: tuple[int, int] | None = None  # where the slide would go on; None: nowhere in particular
         if job.checkpoint is not None:
             job.checkpoint.begin(job.resume is not None)
+        if job.sink is not None:
+            job.sink.begin(job.resume is not None)
         if job.resume is not None:
             self.panels = [self._restored(number, done=True) for number in range(job.resume.panel)]
 
@@ -106,6 +108,9 @@ class Found:
         assert self.job.checkpoint is not None
         assert self._at is not None
         since = time.perf_counter()
+        if self.job.sink is not None:
+            # What a checkpoint relies on must not be lost when the machine is.
+            self.job.sink.sync()
         grown = {
             f"{number}.{i}.{name}": array
             for number, panel in enumerate((*self.panels, self.columns))

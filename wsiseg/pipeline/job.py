@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from wsiseg.errors import WsisegError
 from wsiseg.geometry import Size
 from wsiseg.memory import MemoryPlan
@@ -31,6 +34,20 @@ class Checkpoint(Protocol):
         self, grown: Mapping[str, Any], state: Mapping[str, Any], about: Mapping[str, Any] | None = None
     ) -> None: ...
     def settle(self) -> None: ...
+
+
+class BandSink(Protocol):
+    """Takes the probabilities of one slide as they become final, from one thread.
+
+    Each panel brings its strip of columns from top to bottom, panels come from left to right. `token` names what was
+    taken so far: a checkpoint keeps it, and its slide goes on from there only if the sink still has that.
+    """
+
+    token: str
+
+    def begin(self, resume: bool) -> None: ...
+    def add(self, band: npt.NDArray[np.float32], row0: int, col0: int) -> None: ...
+    def sync(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -63,11 +80,13 @@ class SlideJob:
     counts: dict[str, int] = field(default_factory=dict)
     checkpoint: Checkpoint | None = None
     resume: Resume | None = None
+    sink: BandSink | None = None
 
     def progress(self, panel: int, row: int) -> dict[str, Any]:
-        """Where a checkpoint was taken; it fits only a slide that is cut in the same way."""
+        """Where a checkpoint was taken; it fits only a slide that is cut in the same way, with the same sink."""
         cut = [[p.x0, p.x1] for p in self.memory.panels]
-        return {"panel": panel, "row": row, "panels": cut, "grid": [self.grid.tile, self.grid.stride]}
+        place = {"panel": panel, "row": row, "panels": cut, "grid": [self.grid.tile, self.grid.stride]}
+        return place if self.sink is None else {**place, "sink": self.sink.token}
 
     def resume_from(self, saved: tuple[Mapping[str, Any], Mapping[str, Any]] | None) -> None:
         """Go on from a loaded checkpoint, if there is one and the slide is still cut in the same way."""
@@ -75,6 +94,10 @@ class SlideJob:
             return
         arrays, about = saved
         panel, row = about.get("panel"), about.get("row")
+        if self.sink is None:  # a run that keeps no probabilities does not care who kept them before
+            about = {k: v for k, v in about.items() if k != "sink"}
+        elif not self.sink.token:
+            return
         if isinstance(panel, int) and isinstance(row, int) and dict(about) == self.progress(panel, row):
             self.resume = Resume(panel, row, arrays)
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from wsiseg.runs import Runs
 
 TISSUE_RULES = ("auto", "none")
@@ -67,6 +70,8 @@ class SlideResult:
     Attributes:
         size: (H, W) in slide pixels. mpp: microns per pixel or None. scale: slide pixels per network pixel.
         runs: one run-length mask per class, in the order of `classes`.
+        means: the mean probability of each object of each class, where probabilities were kept: float64 [n] each, in
+            the order of `wsiseg.objects.find_objects`.
         seconds: from opening to the last run. stats: figures for people and for `bench`.
         warnings: what a person should know about this slide.
     """
@@ -80,6 +85,7 @@ class SlideResult:
     seconds: float
     stats: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    means: tuple[npt.NDArray[np.float64], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from wsiseg.geometry import Size
 from wsiseg.memory import MemoryPlan, OutputCost, ReadCost, Share, plan_memory
 from wsiseg.objects import clean
 from wsiseg.pipeline.abort import Abort
-from wsiseg.pipeline.collect import Collector, Outcome
+from wsiseg.pipeline.collect import Collector, Held, Outcome
 from wsiseg.pipeline.feed import Feeder
-from wsiseg.pipeline.job import Checkpoint, SlideJob, Work
+from wsiseg.pipeline.job import BandSink, Checkpoint, SlideJob, Work
 from wsiseg.pipeline.ledger import Ledger
 from wsiseg.pipeline.options import RunOptions, SlideResult, SlideTask, bottleneck
 from wsiseg.pipeline.settings import model_settings, slide_settings
@@ -71,7 +71,9 @@ class Processor:
             included; a `Share` when several processes divide a budget.
         threads: prefetch threads. progress: called from the feeder's thread as (job, share of the slide handed over).
         checkpoints: gives the place where a slide in progress is saved, or None to save nothing.
-        output_cost: what the caller needs to write a slide's results, from its size; part of the plan.
+        output_cost: what the caller needs to write a slide's results, from its size and its network grid's; part of
+            the plan.
+        sinks: gives what takes a slide's probabilities as they become final, from its task and its network grid's size.
 
     Raises:
         UsageError: for options that the model cannot take. BudgetError: when not even the model fits.
@@ -86,10 +88,11 @@ class Processor:
         threads: int,
         progress: Callable[[SlideJob, float], None] = _no_progress,
         checkpoints: Callable[[Any], Checkpoint] | None = None,
-        output_cost: Callable[[Size], OutputCost] | None = None,
+        output_cost: Callable[[Size, Size], OutputCost] | None = None,
+        sinks: Callable[[Any, Size], BandSink] | None = None,
     ) -> None:
         self.session, self.options, self.progress = session, options, progress
-        self.checkpoints, self.output_cost = checkpoints, output_cost
+        self.checkpoints, self.output_cost, self.sinks = checkpoints, output_cost, sinks
         self.settings = model_settings(session.spec, options)
         self.threads = threads
         # Compiled code and caches are part of what is resident, so they are there before it is measured.
@@ -129,6 +132,8 @@ class Processor:
             raise
         warnings = [*slide.warnings, *settings.warnings]
         job = SlideJob(task, slide, slide.size, settings, read, grid, plan, warnings, started)
+        if self.sinks is not None:
+            job.sink = self.sinks(task, grid.size)
         if self.checkpoints is not None:
             job.checkpoint = self.checkpoints(task)
             job.resume_from(job.checkpoint.load())
@@ -145,7 +150,7 @@ class Processor:
             budget=self.budget.share,
             reserve=self.budget.reserve,
             full_width=size.width,
-            outputs=None if self.output_cost is None else self.output_cost(size),
+            outputs=None if self.output_cost is None else self.output_cost(size, grid.size),
         )
 
     def process(self, tasks: Iterable[SlideTask], stop: threading.Event | None = None) -> Iterator[Outcome]:
@@ -158,7 +163,7 @@ class Processor:
         abort = Abort()
         free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
-        results: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
+        results: queue.SimpleQueue[Held | None] = queue.SimpleQueue()
         for slot in range(self.session.options.slots):
             free.put(slot)
         ledger = Ledger(self.budget.free)
@@ -171,8 +176,9 @@ class Processor:
         feeder.start()
         collector.start()
         try:
-            while (outcome := results.get()) is not None:
-                yield outcome
+            while (held := results.get()) is not None:
+                yield held.outcome
+                ledger.release(held.bytes)
             if abort.cause is not None:
                 raise abort.cause
         finally:

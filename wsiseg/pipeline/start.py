@@ -18,7 +18,7 @@ from wsiseg.memory import BYTES_PER_RUN, OutputCost, Share
 from wsiseg.model.load import LoadedModel
 from wsiseg.pipeline.config import RunConfig
 from wsiseg.pipeline.device_processor import DeviceProcessor
-from wsiseg.pipeline.job import Checkpoint, SlideJob
+from wsiseg.pipeline.job import BandSink, Checkpoint, SlideJob
 from wsiseg.pipeline.processor import Processor
 from wsiseg.pipeline.settings import model_settings
 from wsiseg.pipeline.warm import warming
@@ -43,15 +43,18 @@ def _no_progress(job: SlideJob, share: float) -> None:
     """Nobody wants to know."""
 
 
-def output_cost(kinds: tuple[str, ...], size: Size) -> OutputCost:
+def output_cost(kinds: tuple[str, ...], probabilities: bool, size: Size, network: Size) -> OutputCost:
     """What writing these outputs of a slide needs, beside its runs and for each of them."""
-    if not kinds:
+    if not kinds and not probabilities:
         return OutputCost()
     from wsiseg.outputs.save import save_bytes
 
-    fixed = save_bytes(kinds, size, 0)
+    # Means of objects are computed wherever probabilities are kept, as for this table.
+    wanted = (*kinds, "objects") if probabilities else kinds
+    fixed = save_bytes(wanted, size, 0, network)
     # What `save_bytes` asks for a run more; it is the same for every run.
-    return OutputCost(BYTES_PER_RUN + save_bytes(kinds, size, 1 << 24) // (1 << 24), fixed)
+    per_run = (save_bytes(wanted, size, 1 << 24, network) - save_bytes(wanted, size, 1 << 23, network)) >> 23
+    return OutputCost(BYTES_PER_RUN + per_run, fixed, probabilities)
 
 
 @contextmanager
@@ -59,8 +62,12 @@ def start(
     config: RunConfig,
     progress: Callable[[SlideJob, float], None] = _no_progress,
     checkpoints: Callable[[Any], Checkpoint] | None = None,
+    sinks: Callable[[Any, Size], BandSink] | None = None,
 ) -> Iterator[Started]:
     """A processor for `config`, closed at the end.
+
+    Args:
+        progress, checkpoints, sinks: see `Processor`.
 
     Raises:
         ModelError, UsageError, BudgetError.
@@ -87,7 +94,8 @@ def start(
             "threads": config.threads,
             "progress": progress,
             "checkpoints": checkpoints,
-            "output_cost": partial(output_cost, config.save),
+            "output_cost": partial(output_cost, config.save, config.probabilities),
+            "sinks": sinks,
         }
         # On a GPU, rows and bands stay there when the kernels can run (numba-cuda is installed).
         models = device_models(session)

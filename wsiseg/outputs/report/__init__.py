@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from wsiseg.outputs.report.page import ReportRun, write_report
-from wsiseg.outputs.report.rows import ReportSlide
+from wsiseg.outputs.report.rows import Doubt, ReportSlide
 
-__all__ = ["ReportRun", "ReportSlide", "write_report"]
+__all__ = ["Doubt", "ReportRun", "ReportSlide", "write_report"]

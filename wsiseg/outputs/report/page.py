@@ -23,6 +23,7 @@ _COLUMNS = (
     ("Area share", "number"),
     ("Per mm²", "number"),
     ("Diameters", "number"),
+    ("Probability", "number"),
     ("Time", "number"),
     ("Warnings", "number"),
 )
@@ -132,7 +133,7 @@ def _card(values: Mapping[str, Any]) -> str:
 
 def _words(value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        return ", ".join(_words(v) for v in value)
+        return ", ".join(_words(v) for v in value) or "none"
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {_words(v)}" for k, v in value.items())
-    return "default" if value is None else str(value)
+    return "default" if value is None else str(value) or "none"

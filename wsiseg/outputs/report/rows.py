@@ -17,10 +17,21 @@ from wsiseg.outputs.overlay import contour_points, jpeg
 from wsiseg.outputs.thumbnail import Thumbnail
 from wsiseg.units import format_duration, format_megapixels
 
-PICTURE_BYTES = 150_000
+PICTURE_BYTES = 140_000
 CONTOUR_BYTES = 70_000
+CROP_BYTES = 5_000
+CROPS, CROP_SIDE = 4, 132
+"""How many of the least certain objects are shown, and how large, in pixels."""
 _BINS = 12
 _RING_BYTES = 24  # of the shortest ring in a path
+
+
+@dataclass(frozen=True, eq=False)
+class Doubt:
+    """A crop uint8 [h, w, 3] around an object that the model is not certain of, and what to say under it."""
+
+    image: np.ndarray
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,7 @@ class ReportSlide:
     bottleneck: str = ""
     warnings: Sequence[str] = ()
     error: str = ""
+    doubts: Sequence[Doubt] = ()
 
 
 @dataclass
@@ -57,7 +69,7 @@ def slide_row(slide: ReportSlide, number: int) -> Row:
         cells = [
             _cell('<span class="missing">no picture</span>', 0),
             _cell(f'<strong class="id">{escape(slide.id)}</strong>', slide.id),
-            f'<td colspan="6" class="reason"><strong>Failed.</strong> {escape(slide.error)}</td>',
+            f'<td colspan="7" class="reason"><strong>Failed.</strong> {escape(slide.error)}</td>',
         ]
         return Row(f'<tr class="failed" data-state="failed">{"".join(cells)}</tr>\n', failed=True)
     measured = [(one, find_objects(one.runs)) for one in slide.classes]
@@ -80,11 +92,12 @@ def slide_row(slide: ReportSlide, number: int) -> Row:
     state = "warned" if slide.warnings else "found" if total else "empty"
     cells = [
         _cell(_picture(slide, outlines, total, number), number),
-        _cell(f'<strong class="id">{escape(slide.id)}</strong><div class="detail">{details}</div>', slide.id),
+        _cell(f'<strong class="id">{escape(slide.id)}</strong><div class="detail">{details}</div>{_doubts(slide.doubts)}', slide.id),
         _cell(f'{total}<ul class="classes">{by_class}</ul>' if len(measured) > 1 else str(total), total),
         _cell(f"{share:.3f} %", share),
         _cell(density, total / mm2 if mm2 else -1),
         _cell(_histogram(diameters * (slide.mpp or 1), "µm" if slide.mpp else "px"), float(np.median(diameters)) if total else -1),
+        _probability(slide.classes),
         _cell(
             (format_duration(slide.seconds) if slide.seconds is not None else "")
             + (f'<div class="detail">held by {escape(slide.bottleneck)}</div>' if slide.bottleneck else ""),
@@ -104,6 +117,32 @@ def slide_row(slide: ReportSlide, number: int) -> Row:
 
 def _cell(html: str, value: object) -> str:
     return f'<td data-v="{escape(str(value))}">{html}</td>'
+
+
+def _probability(classes: Sequence[ObjectClass]) -> str:
+    """The mean of the objects' mean probabilities, and the lowest of them."""
+    known = [one.probability for one in classes if one.probability is not None]
+    means = np.concatenate(known) if known else np.empty(0)
+    if not len(means):
+        return _cell("" if known else '<abbr title="probabilities were not kept">n/a</abbr>', -1)
+    return _cell(f'{means.mean():.3f}<div class="detail">lowest {means.min():.2f}</div>', float(means.mean()))
+
+
+def _doubts(doubts: Sequence[Doubt]) -> str:
+    """The least certain objects, folded away until somebody asks."""
+    if not doubts:
+        return ""
+    figures = []
+    for one in doubts[:CROPS]:
+        data = base64.b64encode(jpeg(one.image, CROP_BYTES)).decode()
+        height, width = one.image.shape[:2]
+        words = escape(one.caption)
+        figures.append(
+            f'<li><svg class="crop" role="img" aria-label="crop of {words}" viewBox="0 0 {width} {height}">'
+            f'<image href="data:image/jpeg;base64,{data}" width="{width}" height="{height}"/></svg>'
+            f'<span class="detail">{words}</span></li>'
+        )
+    return f'<details class="doubts"><summary>least certain objects, by mean probability</summary><ul>{"".join(figures)}</ul></details>'
 
 
 def _rgb(number: int) -> str:
