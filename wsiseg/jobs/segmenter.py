@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from wsiseg.errors import Interrupted
+from wsiseg.jobs.quick import load_quickly
 from wsiseg.jobs.work import WorkerContext
 from wsiseg.pipeline.config import RunConfig
 from wsiseg.pipeline.job import SlideJob
@@ -93,4 +94,6 @@ def make(payload: Mapping[str, Any], context: WorkerContext) -> Segmenter:
     Raises:
         ModelError, UsageError, BudgetError: as `wsiseg.pipeline.start.start`.
     """
-    return Segmenter(RunConfig.from_dict(dict(payload)), context)
+    config = RunConfig.from_dict(dict(payload))
+    load_quickly(config.backend)
+    return Segmenter(config, context)
