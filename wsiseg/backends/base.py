@@ -21,7 +21,7 @@ class SessionOptions:
 
     Attributes:
         tile: T in network pixels. batch: B. slots: how many batches may be in flight.
-        threads: CPU threads (and streams) for CPU runtimes.
+        threads: CPU threads for CPU runtimes. streams: batches that they work on at once; 0 is one per thread.
         precision: "auto", "fp32", "bf16", "fp16" or "int8".
         device: "auto", "cpu", "cuda", "cuda:0" ...
         device_memory: bytes of device memory that a GPU session may use, or None.
@@ -36,6 +36,7 @@ class SessionOptions:
     device: str = "auto"
     device_memory: int | None = None
     presence: float = 0.0
+    streams: int = 0
 
 
 @runtime_checkable

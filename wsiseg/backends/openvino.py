@@ -106,7 +106,7 @@ class OpenVinoSession:
             asked = "fp32"  # a bf16 engine, too, runs in fp32 on a CPU without bf16: "auto" does that
         self.precision = choose_precision(asked, is_quantised(graph), capabilities, model.name)
         hint = HINTS[self.precision] if self.precision != "int8" or "BF16" in capabilities else "f32"
-        streams = min(options.threads, options.slots)
+        streams = min(options.streams or options.threads, options.threads, options.slots)
         config = {
             "PERFORMANCE_HINT": "THROUGHPUT",
             "NUM_STREAMS": str(streams),

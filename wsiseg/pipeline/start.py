@@ -21,6 +21,7 @@ from wsiseg.pipeline.device_processor import DeviceProcessor
 from wsiseg.pipeline.job import Checkpoint, SlideJob
 from wsiseg.pipeline.processor import Processor
 from wsiseg.pipeline.settings import model_settings, presence_limit
+from wsiseg.pipeline.streams import open_fitting
 from wsiseg.pipeline.warm import warming
 
 GPU_BATCH = 16
@@ -88,10 +89,11 @@ def start(
         slots = config.threads + 2 if on_cpu else 3
         limit = presence_limit(model.spec, config.options, _decodes_all(model, backend, on_cpu))
         options = dataclasses.replace(options, batch=batch, slots=slots, presence=limit)
-        session = registry.open_session(model, options, backend)
+        share = Share(config.memory, config.workers, config.apart)
+        session = open_fitting(model, options, backend, share)
     try:
         settings_of = {
-            "memory": Share(config.memory, config.workers, config.apart),
+            "memory": share,
             "threads": config.threads,
             "progress": progress,
             "checkpoints": checkpoints,
