@@ -25,9 +25,7 @@ FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 def picture(report: Report) -> tuple[str, str]:
     """(SVG, plain text) of what `wsiseg bench` prints of a report."""
-    console = Console(
-        record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, highlight=False, soft_wrap=True
-    )
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, highlight=False)
     Show(console).report(report)
     text = console.export_text(clear=False)
     svg = console.export_svg(title="wsiseg bench", theme=DEFAULT_TERMINAL_THEME)

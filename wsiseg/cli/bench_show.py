@@ -119,7 +119,7 @@ class Show:
             length = min(1.0, speed / top) * BAR
             bar = "█" * int(length) + ("▌" if length % 1 >= 0.5 else "")
             style = {"ideal": "green", "pipeline": "bold cyan"}.get(
-                name, "yellow" if name == report.binding else ""
+                name, "yellow" if name == report.binding else "blue"
             )
             text = Text(f"{name:>10} ")
             text.append((bar or "▏") + ("▶" if speed > top else ""), style=style)
