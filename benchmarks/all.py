@@ -21,6 +21,7 @@ SCRIPTS = (
     "memory",
     "notebook_baseline",
     "startup",
+    "presence",
     "scale_out",
     "jobs_overhead",
     "checkpoints",

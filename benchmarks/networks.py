@@ -86,7 +86,10 @@ def weights(layers: list[Layer], seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def onnx_model(layers: list[Layer], name: str, seed: int = 0, **spec: Any) -> bytes:
-    """The network as a model file of wsiseg: uint8 NHWC in, sigmoid probabilities out."""
+    """The network as a model file of wsiseg: uint8 NHWC in, sigmoid probabilities out.
+
+    With `has_classifier` in `spec` a head on the deepest features says 0.5 of every tile.
+    """
     held = weights(layers, seed)
     held |= {
         "mean": np.float32(MEAN),
@@ -103,9 +106,19 @@ def onnx_model(layers: list[Layer], name: str, seed: int = 0, **spec: Any) -> by
     ]
     image = helper.make_tensor_value_info(onnxio.INPUT, TensorProto.UINT8, ["batch", "tile", "tile", 3])
     output = helper.make_tensor_value_info(onnxio.OUTPUT, TensorProto.FLOAT, ["batch", 1, "tile", "tile"])
+    outputs = [output]
+    if spec.get("has_classifier"):
+        held |= {"head": np.zeros((1, 512, 1, 1), np.float32), "axes": np.array([1, 2, 3], np.int64)}
+        nodes += [
+            helper.make_node("GlobalAveragePool", ["s3b2"], ["average"]),
+            helper.make_node("Conv", ["average", "head"], ["seen"]),
+            helper.make_node("ReduceMax", ["seen", "axes"], ["most"], keepdims=0),
+            helper.make_node("Sigmoid", ["most"], ["presence"]),
+        ]
+        outputs.append(helper.make_tensor_value_info("presence", TensorProto.FLOAT, ["batch"]))
     tensors = [numpy_helper.from_array(np.asarray(value), key) for key, value in held.items()]
     model = helper.make_model(
-        helper.make_graph(nodes, name, [image], [output], tensors),
+        helper.make_graph(nodes, name, [image], outputs, tensors),
         opset_imports=[helper.make_opsetid("", onnxio.OPSET)],
         ir_version=10,
     )

@@ -2,6 +2,7 @@
 
     constant(0.7)        the same probability everywhere
     redness()            a blurred threshold on how red a pixel is: finds drawn red discs
+    beacon()             redness with a classification head: whether any pixel is red
     random_conv(seed)    two small convolutions with seeded weights: every pixel matters, nothing is symmetric
 
 Each returns the bytes of a `model.onnx` with its spec inside; batch and tile are free. `load(bytes)` makes a LoadedModel.
@@ -19,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from wsiseg.model import onnxio
 from wsiseg.model.load import LoadedModel, from_graphs
 from wsiseg.model.spec import ModelSpec
+from wsiseg.model.split import PRESENCE
 
 
 def load(*graphs: bytes, weights: tuple[float, ...] | None = None, tta: str = "none") -> LoadedModel:
@@ -48,6 +50,27 @@ def redness(blur: int = 5, gain: float = 0.25, level: float = 40.0, **spec: Any)
         helper.make_node("Sigmoid", ["logit"], [onnxio.OUTPUT]),
     ]
     return _model("redness", nodes, weights, 1, spec)
+
+
+def beacon(gain: float = 4.0, level: float = 40.0, **spec: Any) -> bytes:
+    """Redness without blur, and its presence: the sigmoid of the reddest pixel. So steep that what is not red is 0."""
+    kernel = np.array([1.0, -0.5, -0.5], np.float32).reshape(1, 3, 1, 1) * np.float32(gain)
+    blur = np.ones((1, 1, 3, 3), np.float32) / 9
+    weights = {"kernel": kernel, "bias": np.array([-gain * level], np.float32), "blur": blur}
+    nodes = [
+        helper.make_node("Conv", ["planar", "kernel", "bias"], ["red"]),
+        helper.make_node("ReduceMax", ["red", "axes"], ["reddest"], keepdims=0),
+        helper.make_node("Sigmoid", ["reddest"], [PRESENCE]),
+        helper.make_node("Conv", ["red", "blur"], ["logit"], pads=[1] * 4),
+        helper.make_node("Sigmoid", ["logit"], [onnxio.OUTPUT]),
+    ]
+    data = _model("beacon", nodes, weights | {"axes": np.array([1, 2, 3], np.int64)}, 1, spec)
+    model = onnx.load_model_from_string(data)
+    model.graph.output.append(helper.make_tensor_value_info(PRESENCE, TensorProto.FLOAT, ["batch"]))
+    onnxio.set_spec(
+        model, dataclasses.replace(onnxio.spec_of(model, "beacon"), has_classifier=True, presence=0.5)
+    )
+    return onnxio.canonical(model)
 
 
 def random_conv(seed: int = 0, classes: int = 1, channels: int = 8, **spec: Any) -> bytes:

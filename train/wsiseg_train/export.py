@@ -47,10 +47,11 @@ class GraphModel(nn.Module):
         x = (image.to(self.mean.dtype).permute(0, 3, 1, 2) - self.mean) * self.gain
         y = self.net(x)
         if self.spec.has_classifier:
-            return self._activate(y[0].float()), torch.sigmoid(y[1].float()).flatten()
-        return self._activate(y.float())
+            return self.activate(y[0].float()), torch.sigmoid(y[1].float()).flatten()
+        return self.activate(y.float())
 
-    def _activate(self, logits: Tensor) -> Tensor:
+    def activate(self, logits: Tensor) -> Tensor:
+        """Logits [B, C, T, T] to the probabilities that the graph gives out."""
         if self.spec.activation == "softmax":
             return torch.softmax(logits, 1)[:, 1:]
         return torch.sigmoid(logits)

@@ -21,10 +21,11 @@ class SessionOptions:
 
     Attributes:
         tile: T in network pixels. batch: B. slots: how many batches may be in flight.
-        threads: CPU threads (and streams) for CPU runtimes.
+        threads: CPU threads for CPU runtimes. streams: batches that they work on at once; 0 is one per thread.
         precision: "auto", "fp32", "bf16", "fp16" or "int8".
         device: "auto", "cpu", "cuda", "cuda:0" ...
         device_memory: bytes of device memory that a GPU session may use, or None.
+        presence: tiles whose classification head says less are not decoded; 0 decodes every tile.
     """
 
     tile: int
@@ -34,6 +35,8 @@ class SessionOptions:
     precision: str = "auto"
     device: str = "auto"
     device_memory: int | None = None
+    presence: float = 0.0
+    streams: int = 0
 
 
 @runtime_checkable
@@ -61,3 +64,11 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Wait for what is in flight and release everything."""
+
+
+@runtime_checkable
+class SkipsTiles(Protocol):
+    """A session that leaves the decoder out where a model's classification head sees no object."""
+
+    def absent(self, slot: int) -> npt.NDArray[np.bool_]:
+        """Which tiles of the slot's result, after `wait`, were not decoded: bool [count]. They are all zeros in it."""

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from wsiseg.backends.base import Session, SessionOptions
 from wsiseg.backends.registry import Status
+from wsiseg.engines.openvino_gate import gated_model
 from wsiseg.engines.openvino_ir import is_quantised, read_model, reason
 from wsiseg.errors import ModelError, UsageError
 from wsiseg.model.load import LoadedModel
@@ -96,14 +97,16 @@ class OpenVinoSession:
         self.spec: ModelSpec = model.spec
         self.options = options
         core = ov.Core()
-        graph = read_model(model)
+        shape = [options.batch, options.tile, options.tile, 3]
+        gated = options.presence > 0
+        graph = gated_model(model, shape) if gated else read_model(model)
         capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         asked = options.precision
         if asked == "auto" and model.engine is not None and model.engine.sidecar.precision == "fp32":
             asked = "fp32"  # a bf16 engine, too, runs in fp32 on a CPU without bf16: "auto" does that
         self.precision = choose_precision(asked, is_quantised(graph), capabilities, model.name)
         hint = HINTS[self.precision] if self.precision != "int8" or "BF16" in capabilities else "f32"
-        streams = min(options.threads, options.slots)
+        streams = min(options.streams or options.threads, options.threads, options.slots)
         config = {
             "PERFORMANCE_HINT": "THROUGHPUT",
             "NUM_STREAMS": str(streams),
@@ -112,9 +115,9 @@ class OpenVinoSession:
             # Pinned threads of two processes on one node would sit on the same cores; decoders need theirs as well.
             "ENABLE_CPU_PINNING": "NO",
         }
-        shape = [options.batch, options.tile, options.tile, 3]
         try:
-            graph.reshape({graph.inputs[0]: shape})
+            if not gated:
+                graph.reshape({graph.inputs[0]: shape})
             self._compiled = core.compile_model(graph, "CPU", config)
         except RuntimeError as error:
             raise ModelError(
@@ -128,12 +131,18 @@ class OpenVinoSession:
             )
         self._inputs = [_aligned(shape, np.uint8) for _ in range(options.slots)]
         self._outputs = [_aligned(result, np.float32) for _ in range(options.slots)]
+        # 0 while warming up: every stream runs its decoder and allocates what that takes.
+        self._limit = np.zeros(1, np.float32) if gated else None
+        self._presence = [np.zeros(options.batch, np.float32) for _ in range(options.slots if gated else 0)]
         self._counts: list[int | None] = [None] * options.slots
         self._requests = []
         for slot in range(options.slots):
             request = self._compiled.create_infer_request()
             request.set_input_tensor(0, ov.Tensor(self._inputs[slot], shared_memory=True))
             request.set_output_tensor(0, ov.Tensor(self._outputs[slot], shared_memory=True))
+            if self._limit is not None:
+                request.set_input_tensor(1, ov.Tensor(self._limit, shared_memory=True))
+                request.set_output_tensor(1, ov.Tensor(self._presence[slot], shared_memory=True))
             self._requests.append(request)
         self.description = f"openvino {importlib.metadata.version('openvino')} CPU {self.precision}, {streams} x {options.threads // streams} threads"
         # All slots at once, so that every stream allocates its activations now and not in the middle of a plan.
@@ -141,6 +150,8 @@ class OpenVinoSession:
             self.start(slot, options.batch)
         for slot in range(options.slots):
             self.wait(slot)
+        if self._limit is not None:
+            self._limit[0] = options.presence
 
     def input(self, slot: int) -> npt.NDArray[np.uint8]:
         return self._inputs[slot]
@@ -163,7 +174,18 @@ class OpenVinoSession:
             raise ModelError(f"{self.spec.name}: inference failed: {reason(error)}") from error
         finally:
             self._counts[slot] = None
-        return self._outputs[slot][:count]
+        result = self._outputs[slot][:count]
+        if self._limit is not None and count > 1:
+            result[self._presence[slot][:count] < self._limit[0]] = (
+                0  # decoded for the sake of its neighbours
+            )
+        return result
+
+    def absent(self, slot: int) -> npt.NDArray[np.bool_]:
+        """See `wsiseg.backends.base.SkipsTiles`; nothing is absent in a session that decodes every tile."""
+        if self._limit is None:
+            return np.zeros(self.options.batch, np.bool_)
+        return self._presence[slot] < self._limit[0]
 
     def close(self) -> None:
         for slot, count in enumerate(self._counts):

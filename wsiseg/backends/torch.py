@@ -26,6 +26,7 @@ from wsiseg.backends.base import Session, SessionOptions
 from wsiseg.backends.devices import device_numbers, over_devices
 from wsiseg.backends.on_device import ResidentModel, resident_model
 from wsiseg.backends.registry import Status
+from wsiseg.backends.torch_gate import gated, stack, unstack
 from wsiseg.engines import cuda_driver
 from wsiseg.errors import EngineError, ModelError, UsageError
 from wsiseg.model.compose import variants
@@ -71,7 +72,9 @@ def open_session(model: LoadedModel, options: SessionOptions) -> Session:
     )
     precision = choose_precision(options.precision, on_gpu)
     if not on_gpu:
-        return TorchCpuSession(model.spec, options, precision, build_module(model))
+        # 0 while the session warms up: the decoder allocates what it needs then.
+        limit = [0.0] if options.presence else None
+        return TorchCpuSession(model.spec, options, precision, build_module(model, limit), limit)
     numbers = device_numbers(options.device, len(cuda_driver.probe().gpus))
     return over_devices(
         [TorchCudaSession(model.spec, options, precision, build_module(model), n) for n in numbers]
@@ -103,13 +106,14 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return "avx512_bf16" in words or "amx_bf16" in words
 
 
-def build_module(model: LoadedModel) -> nn.Module:
+def build_module(model: LoadedModel, limit: list[float] | None = None) -> nn.Module:
     """The network, or the ensemble, with flips around it: uint8 [B, T, T, 3] -> float32 [B, C, T, T], in float32.
+
+    With a `limit` it decodes only where needed and gives the presence too: see `wsiseg.backends.torch_gate.gated`.
 
     Raises:
         ModelError: when a checkpoint is damaged or does not fit its network.
     """
-    import torch
     from torch import nn
 
     checkpoint, export = (
@@ -121,6 +125,8 @@ def build_module(model: LoadedModel) -> nn.Module:
         net, spec = checkpoint.load_checkpoint(path)
         members.append(export.GraphModel(_fused(net), spec))
     symmetries, shares = variants(model.tta), model.weights
+    if limit is not None:
+        return gated(members, shares, symmetries, limit)
 
     class Composed(nn.Module):
         def __init__(self) -> None:
@@ -128,21 +134,13 @@ def build_module(model: LoadedModel) -> nn.Module:
             self.members = nn.ModuleList(members)
 
         def forward(self, image: torch.Tensor) -> torch.Tensor:
-            copies = []
-            for swap, flip_y, flip_x in symmetries:
-                value = image.transpose(1, 2) if swap else image
-                axes = [axis for axis, on in ((1, flip_y), (2, flip_x)) if on]
-                copies.append(value.flip(axes) if axes else value)
-            stacked = torch.cat(copies) if len(copies) > 1 else image
+            stacked = stack(image, symmetries)
             total: torch.Tensor | None = None
             for member, share in zip(self.members, shares, strict=True):
                 given = member(stacked)
-                parts = (given[0] if isinstance(given, tuple) else given).float().chunk(len(symmetries))
-                for part, (swap, flip_y, flip_x) in zip(parts, symmetries, strict=True):
-                    axes = [axis for axis, on in ((2, flip_y), (3, flip_x)) if on]
-                    value = part.flip(axes) if axes else part
-                    value = (value.transpose(2, 3) if swap else value) * (share / len(symmetries))
-                    total = value if total is None else total + value
+                value = (given[0] if isinstance(given, tuple) else given).float()
+                mean = unstack(value, symmetries, share)
+                total = mean if total is None else total + mean
             assert total is not None
             return total
 
@@ -177,10 +175,19 @@ def _check_shape(result: torch.Tensor, spec: ModelSpec, options: SessionOptions)
 class TorchCpuSession:
     """See `wsiseg.backends.base.Session`. One worker thread; torch spreads each batch over `threads`."""
 
-    def __init__(self, spec: ModelSpec, options: SessionOptions, precision: str, module: nn.Module) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        options: SessionOptions,
+        precision: str,
+        module: nn.Module,
+        limit: list[float] | None = None,
+    ) -> None:
         import torch
 
         self.spec, self.options, self.precision = spec, options, precision
+        self._gated = limit is not None
+        self._absent = [np.zeros(options.batch, np.bool_)] * options.slots
         self._module = _convert(module, precision, "cpu")
         shape = (options.batch, options.tile, options.tile, 3)
         self._images = [np.zeros(shape, np.uint8) for _ in range(options.slots)]
@@ -190,7 +197,10 @@ class TorchCpuSession:
         )
         self.description = f"torch {torch.__version__} CPU {precision}, {options.threads} threads"
         with torch.inference_mode():
-            _check_shape(self._module(torch.from_numpy(self._images[0])), spec, options)
+            first = self._module(torch.from_numpy(self._images[0]))
+            _check_shape(first[0] if self._gated else first, spec, options)
+        if limit is not None:
+            limit[0] = options.presence
 
     def input(self, slot: int) -> npt.NDArray[np.uint8]:
         return self._images[slot]
@@ -207,10 +217,16 @@ class TorchCpuSession:
 
         with torch.inference_mode():
             # The whole batch, whatever the count: kernels are chosen by shape, and another one rounds otherwise.
-            result: npt.NDArray[np.float32] = (
-                self._module(torch.from_numpy(self._images[slot]))[:count].contiguous().numpy()
-            )
+            given = self._module(torch.from_numpy(self._images[slot]))
+            if self._gated:
+                given, presence = given
+                self._absent[slot] = (presence < self.options.presence).numpy()[:count]
+            result: npt.NDArray[np.float32] = given[:count].contiguous().numpy()
         return result
+
+    def absent(self, slot: int) -> npt.NDArray[np.bool_]:
+        """See `wsiseg.backends.base.SkipsTiles`; nothing is absent in a session that decodes every tile."""
+        return self._absent[slot]
 
     def wait(self, slot: int) -> npt.NDArray[np.float32]:
         future = self._results[slot]

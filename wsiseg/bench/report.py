@@ -43,7 +43,7 @@ class Report:
     """Everything that `wsiseg bench` measured, per slide.
 
     Attributes:
-        slide, pixels: what was segmented, and its size in pixels. tiles, empty: of one slide.
+        slide, pixels: what was segmented, and its size in pixels. tiles, empty, absent: of one slide, run, without tissue, and run but not decoded.
         model, session: what ran. settings: tile, stride, batch, slots, threads, scale.
         cores: CPU threads of the run. stages: alone, in the pipeline's order.
         wall, cpu: the whole pipeline, seconds per slide. slides: how many were measured.
@@ -70,6 +70,7 @@ class Report:
     planned: int
     budget: int
     quiet: float = 1.0
+    absent: float = 0.0
     machine: dict[str, str] = field(default_factory=dict)
 
     def stage(self, name: str) -> Stage:

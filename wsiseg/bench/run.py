@@ -132,8 +132,8 @@ def _report(
 ) -> Report:  # fmt: skip
     wholes, session = figures.wholes, processor.session
     slides = sum(w.slides for w in wholes)
-    tiles, empty, pixels = (
-        sum(getattr(w, name) for w in wholes) / slides for name in ("tiles", "empty", "pixels")
+    tiles, empty, absent, pixels = (
+        sum(getattr(w, name) for w in wholes) / slides for name in ("tiles", "empty", "absent", "pixels")
     )
     walls = median([Cost(w.wall, w.cpu, w.slides) for w in wholes], 1.0)
     classes = len(session.spec.classes)
@@ -169,5 +169,5 @@ def _report(
         wall=walls.wall, cpu=walls.cpu, slides=slides,
         waits={name: sum(w.waits.get(name, 0.0) for w in wholes) / slides for name in wholes[0].waits},
         peak=max(w.peak for w in wholes), planned=max(w.planned for w in wholes), budget=config.memory,
-        quiet=quiet, machine=machine(),
+        quiet=quiet, absent=absent, machine=machine(),
     )  # fmt: skip

@@ -25,7 +25,7 @@ class Whole:
     Attributes:
         wall, cpu: seconds on the clock and CPU seconds of the process.
         slides: how many were done; a share of one when it was stopped.
-        tiles, empty: tiles that were run, and skipped without tissue.
+        tiles, empty, absent: tiles that were run, skipped without tissue, and of those run not decoded for want of objects.
         pixels: level pixels that were decoded.
         peak, planned: bytes resident at most, and what the plan says.
         waits: seconds that the feeder waited, by what for.
@@ -36,6 +36,7 @@ class Whole:
     slides: float
     tiles: int
     empty: int
+    absent: int
     pixels: int
     peak: int
     planned: int
@@ -96,6 +97,7 @@ def run_whole(processor: Processor, progress: Progress, path: str, seconds: floa
         slides=sum(share for _, share in jobs),
         tiles=count("tiles"),
         empty=count("empty tiles"),
+        absent=count("tiles without objects"),
         pixels=count("pixels read"),
         peak=peak_bytes(),
         planned=max((job.memory.total for job, _ in jobs), default=0),

@@ -43,7 +43,10 @@ class Show:
     def report(self, report: Report, old: Report | None = None) -> None:
         settings = ", ".join(f"{name} {value}" for name, value in report.settings.items())
         self.line(f"{report.session}; model {report.model}; {settings}")
-        self.line(f"{report.slide}: {report.tiles:.0f} tiles run, {report.empty:.0f} without tissue skipped")
+        spared = f", {report.absent:.0f} without objects not decoded" if report.absent else ""
+        self.line(
+            f"{report.slide}: {report.tiles:.0f} tiles run, {report.empty:.0f} without tissue skipped{spared}"
+        )
         self.line("")
         self._console.print(self._table(report, old))
         self.line("")
@@ -116,7 +119,7 @@ class Show:
             length = min(1.0, speed / top) * BAR
             bar = "█" * int(length) + ("▌" if length % 1 >= 0.5 else "")
             style = {"ideal": "green", "pipeline": "bold cyan"}.get(
-                name, "yellow" if name == report.binding else ""
+                name, "yellow" if name == report.binding else "blue"
             )
             text = Text(f"{name:>10} ")
             text.append((bar or "▏") + ("▶" if speed > top else ""), style=style)

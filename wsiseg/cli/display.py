@@ -96,9 +96,11 @@ class Display:
             self._pixels += height * width
             counts = record.stats.get("counts", {})
             speed = height * width / max(record.seconds, 1e-3) / 1e6
+            spared = counts.get("tiles without objects", 0)
+            spared_text = f"{spared} without objects not decoded, " if spared else ""
             line = (
                 f"{record.id}: {width} x {height}, {format_duration(record.seconds)}, {speed:.0f} Mpx/s, {counts.get('tiles', 0)} tiles, "
-                f"{counts.get('empty tiles', 0)} empty ones skipped, limited by {bottleneck(record.stats.get('times', {}))}"
+                f"{counts.get('empty tiles', 0)} empty ones skipped, {spared_text}limited by {bottleneck(record.stats.get('times', {}))}"
             )
             self._say(f"[{self._skipped + self._done}/{self._total}] {line}")
         else:

@@ -106,6 +106,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="auto skips tiles without tissue, none runs every tile (default: the model's)",
     )
     group.add_argument(
+        "--presence",
+        type=float,
+        metavar="P",
+        help="with a classification head: tiles whose presence is below P are not decoded, 0 decodes all (default: the model's)",
+    )
+    group.add_argument(
         "--level",
         choices=LEVELS,
         help="auto reads a pyramid level that divides the scale, 0 the full size (default: auto)",
@@ -202,7 +208,7 @@ def _converted(path: str, name: str, value: Any) -> Any:
     wanted: dict[str, tuple[type, ...]] = dict.fromkeys(
         ("tile", "batch", "scale", "min_area", "fill_holes", "threads", "workers"), (int,)
     )
-    wanted |= dict.fromkeys(("overlap", "threshold"), (int, float))
+    wanted |= dict.fromkeys(("overlap", "threshold", "presence"), (int, float))
     wanted["mpp"] = (int, float, str)
     if name in wanted and (not isinstance(value, wanted[name]) or isinstance(value, bool)):
         raise UsageError(f"--config {path}: {name} = {value!r} is not a number of the right kind")
@@ -266,6 +272,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
             min_area=args.min_area,
             fill_holes=args.fill_holes,
             tissue=args.tissue,
+            presence=args.presence,
             level=args.level or "auto",
             on_bad_tile=args.on_bad_tile or "fail",
             fast_jpeg=bool(args.fast_jpeg),

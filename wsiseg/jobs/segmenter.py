@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsiseg.errors import Interrupted
 from wsiseg.geometry import Size
+from wsiseg.jobs.quick import load_quickly
 from wsiseg.jobs.work import WorkerContext
 from wsiseg.pipeline.config import RunConfig
 from wsiseg.pipeline.job import SlideJob
@@ -144,4 +145,6 @@ def make(payload: Mapping[str, Any], context: WorkerContext) -> Segmenter:
     Raises:
         ModelError, UsageError, BudgetError: as `wsiseg.pipeline.start.start`.
     """
-    return Segmenter(RunConfig.from_dict(dict(payload)), context)
+    config = RunConfig.from_dict(dict(payload))
+    load_quickly(config.backend)
+    return Segmenter(config, context)

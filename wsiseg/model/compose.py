@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from wsiseg.errors import ModelError, UsageError, unknown_name
 from wsiseg.model import onnxio
 from wsiseg.model.spec import ModelSpec
+from wsiseg.model.split import PRESENCE
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -101,7 +102,8 @@ def merge_specs(specs: Sequence[ModelSpec], weights: Sequence[float]) -> ModelSp
         first, name="_and_".join(spec.name for spec in specs), tile=tile, tile_multiple=multiple,
         thresholds=thresholds, overlap=max(spec.overlap for spec in specs),
         tissue="none" if any(spec.tissue == "none" for spec in specs) else first.tissue,
-        has_classifier=False, network={}, scores={},
+        has_classifier=all(spec.has_classifier for spec in specs), presence=min(spec.presence for spec in specs),
+        network={}, scores={},
     )  # fmt: skip
 
 
@@ -113,7 +115,8 @@ def compose(
 ) -> ModelProto:
     """One model whose probabilities are the weighted mean over `models` and over the flips of `tta`.
 
-    Its spec is in its metadata. Only the first output of each model is kept.
+    Its spec is in its metadata. When all members have a classification head, there is a second output float32 [B]: the
+    largest presence over members and flips, so that a tile counts as empty only when none of them sees an object.
 
     Raises:
         ModelError, UsageError: see `merge_specs`, `normalise_weights`, `variants`.
@@ -139,14 +142,20 @@ def compose(
     # uint8 may only be at the edge of a TensorRT network, so it is cast before it is flipped.
     pixels = build.node("Cast", [onnxio.INPUT], to=TensorProto.FLOAT)
     stacked = _flip_and_stack(build, pixels, symmetries)
-    means = []
+    means, presences = [], []
     for index, (model, share) in enumerate(zip(models, shares, strict=True)):
-        probability = _inline(build, model.graph, stacked, f"m{index}/")
+        wanted = [value.name for value in model.graph.output[: 1 + spec.has_classifier]]
+        probability, *head = _inline(build, model.graph, stacked, f"m{index}/", wanted)
+        presences += [part for value in head for part in _presence(build, value, len(symmetries))]
         mean = _split_and_unflip(build, probability, symmetries)
         factor = share / len(symmetries)
         means.append(mean if factor == 1 else build.node("Mul", [mean, build.scalar(factor)]))
     build.node("Sum" if len(means) > 1 else "Identity", means, output=onnxio.OUTPUT)
-    graph = helper.make_graph(build.nodes, "composed", [image], [output], build.weights)
+    outputs = [output]
+    if presences:
+        build.node("Max", presences, output=PRESENCE)
+        outputs.append(helper.make_tensor_value_info(PRESENCE, TensorProto.FLOAT, ["batch"]))
+    graph = helper.make_graph(build.nodes, "composed", [image], outputs, build.weights)
     result = helper.make_model(
         graph, producer_name="wsiseg", ir_version=max(model.ir_version for model in models)
     )
@@ -252,15 +261,26 @@ def _split_and_unflip(
     return build.node("Sum", turned)
 
 
-def _inline(build: _Builder, graph: GraphProto, source: str, prefix: str) -> str:
-    """Add the nodes of `graph` that its first output needs, reading `source`; the name of that output."""
+def _presence(build: _Builder, value: str, copies: int) -> list[str]:
+    """A head's [k B] or [k B, C] for the k flipped copies of a batch, as k values [B]: any class counts."""
+    flat = build.node("Flatten", [value], axis=1)
+    largest = build.node("ReduceMax", [flat, build.constant([1])], keepdims=0)
+    if copies == 1:
+        return [largest]
+    return build.split("Split", [largest], copies, axis=0, num_outputs=copies)
+
+
+def _inline(
+    build: _Builder, graph: GraphProto, source: str, prefix: str, outputs: Sequence[str]
+) -> list[str]:
+    """Add the nodes of `graph` that `outputs` need, reading `source`; the new names of these outputs."""
     import onnx
 
     entry = onnxio.input_name(graph)
     made = {name: index for index, node in enumerate(graph.node) for name in node.output}
     needed: set[int] = set()
     wanted: set[str] = set()
-    stack = [graph.output[0].name]
+    stack = list(outputs)
     while stack:
         name = stack.pop()
         if name in wanted:
@@ -295,4 +315,4 @@ def _inline(build: _Builder, graph: GraphProto, source: str, prefix: str) -> str
             copy.CopyFrom(tensor)
             copy.name = prefix + tensor.name
             build.weights.append(copy)
-    return rename(graph.output[0].name)
+    return [rename(name) for name in outputs]

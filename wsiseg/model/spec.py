@@ -40,6 +40,7 @@ class ModelSpec:
         tissue: "auto" skips tiles without tissue by the documented rule; "none" runs every tile.
         min_area, fill_holes: defaults, in square microns when mpp is known, else in slide pixels. 0 is off.
         has_classifier: the graph also gives a second output [B] or [B, C], the probability that a tile holds an object.
+        presence: with a classifier, a tile whose second output stays below this is not decoded; 0 decodes every tile.
         network: how to build the torch network again: {"name": ..., and its arguments}.
         trained_on, licence, note: for people.
         scores: measured figures, {"name": value}.
@@ -61,6 +62,7 @@ class ModelSpec:
     min_area: float = 0.0
     fill_holes: float = 0.0
     has_classifier: bool = False
+    presence: float = 0.05
     network: dict[str, Any] = field(default_factory=dict)
     trained_on: str = ""
     licence: str = ""
@@ -98,6 +100,7 @@ class ModelSpec:
             f"{len(self.thresholds)} thresholds for {len(self.classes)} classes",
         )
         check(all(0 <= t < 1 for t in self.thresholds), "thresholds must be in [0, 1)")
+        check(0 <= self.presence < 1, f"presence {self.presence} is not in [0, 1)")
         check(self.min_area >= 0 and self.fill_holes >= 0, "min_area and fill_holes must not be negative")
 
     def to_dict(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wsiseg.backends.base import Session
+from wsiseg.backends.base import Session, SkipsTiles
 from wsiseg.errors import SlideError
 from wsiseg.memory import BAND_ROWS
 from wsiseg.pipeline.abort import Abort
@@ -151,6 +151,7 @@ class Collector(threading.Thread):
 
     def _take(self, work: Work) -> None:
         probabilities: npt.NDArray[np.float32] | None = None
+        absent: npt.NDArray[np.bool_] | None = None
         index = 0
         for entry in work.entries:
             if isinstance(entry, Tile):
@@ -159,8 +160,13 @@ class Collector(threading.Thread):
                 since = time.perf_counter()
                 if probabilities is None:
                     probabilities = self._session.wait(work.slot)
+                    absent = (
+                        self._session.absent(work.slot) if isinstance(self._session, SkipsTiles) else None
+                    )
                     since = self._job.spent("collector waits", since)
-                if self._blender is not None:
+                if absent is not None and absent[index]:
+                    self._job.count("tiles without objects")  # adding its zeros would change nothing
+                elif self._blender is not None:
                     self._blender.add(entry, probabilities[index])
                     self._job.spent("blend", since)
                 index += 1

@@ -71,8 +71,14 @@ class RunConfig:
 
         return load_models(self.models, self.weights or None, self.tta)
 
-    def identity(self, model: LoadedModel, backend: str, precision: str) -> dict[str, Any]:
-        """Plain data of everything that the bytes of a result depend on, with names that people know."""
+    def identity(
+        self, model: LoadedModel, backend: str, precision: str, presence: float = 0.0
+    ) -> dict[str, Any]:
+        """Plain data of everything that the bytes of a result depend on, with names that people know.
+
+        Args:
+            presence: below which the session leaves the decoder out; 0 where it never does.
+        """
         settings = model_settings(model.spec, self.options)
         return {
             "model": model.name,
@@ -85,4 +91,5 @@ class RunConfig:
             "stride": settings.stride,
             "threshold": list(settings.thresholds),
             "tissue": "auto" if settings.tissue else "none",
+            **({"presence": presence} if presence else {}),
         }

@@ -28,6 +28,7 @@ class RunOptions:
         threshold: a pixel is in the mask when its probability is greater.
         min_area, fill_holes: in slide pixels.
         tissue: "auto" or "none". level: "auto" uses a pyramid level that divides the scale, "0" full size only.
+        presence: tiles whose classification head says less are not decoded; 0 decodes all. For models that have one.
         on_bad_tile: "fail" or "white". fast_jpeg: shrink JPEG in the DCT domain (not exact).
     """
 
@@ -41,6 +42,7 @@ class RunOptions:
     min_area: int | None = None
     fill_holes: int | None = None
     tissue: str | None = None
+    presence: float | None = None
     level: str = "auto"
     on_bad_tile: str = "fail"
     fast_jpeg: bool = False
@@ -50,8 +52,12 @@ class RunOptions:
         return dict(self.mpp_by_id).get(slide_id, self.mpp)
 
     def identity(self) -> dict[str, Any]:
-        """Plain data of everything here that the result's bytes depend on (batch does not change them)."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "batch"}
+        """Plain data of everything here that the result's bytes depend on.
+
+        Without batch, which does not change them, and presence, of which the session knows whether it applies.
+        """
+        left_out = ("batch", "presence")
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in left_out}
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,11 @@ def _no_progress(job: SlideJob, share: float) -> None:
     """Nobody wants to know."""
 
 
+def reserve_of(share: Share) -> int:
+    """Bytes of a budget that no plan may use."""
+    return max(RESERVE_LEAST, int(share.bytes * RESERVE_SHARE))
+
+
 @dataclass(frozen=True)
 class Budget:
     """What the process may hold, and what was resident when planning began."""
@@ -55,7 +60,7 @@ class Budget:
 
     @property
     def reserve(self) -> int:
-        return max(RESERVE_LEAST, int(self.share.bytes * RESERVE_SHARE))
+        return reserve_of(self.share)
 
     @property
     def free(self) -> int:

@@ -62,6 +62,27 @@ def model_settings(spec: ModelSpec, options: RunOptions) -> ModelSettings:
     )
 
 
+def presence_limit(spec: ModelSpec, options: RunOptions, refused: str) -> float:
+    """Below which presence a tile is not decoded; 0 decodes every tile.
+
+    Args:
+        refused: why this backend decodes every tile, or "" when it can leave some out.
+
+    Raises:
+        UsageError: for a limit that was asked for and cannot be.
+    """
+    asked = options.presence
+    if asked is None:
+        return spec.presence if spec.has_classifier and not refused else 0.0
+    if not 0 <= asked < 1:
+        raise UsageError(f"--presence {asked:g}: must be at least 0 and below 1")
+    if asked and not spec.has_classifier:
+        raise UsageError(f"--presence {asked:g}: model {spec.name!r} has no classification head")
+    if asked and refused:
+        raise UsageError(f"--presence {asked:g}: {refused}; leave it out")
+    return asked
+
+
 def slide_settings(spec: ModelSpec, options: RunOptions, mpp: float | None) -> SlideSettings:
     """The scale and the areas for a slide of `mpp` microns per pixel (None: unknown)."""
     warnings: list[str] = []

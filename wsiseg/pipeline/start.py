@@ -20,7 +20,8 @@ from wsiseg.pipeline.config import RunConfig
 from wsiseg.pipeline.device_processor import DeviceProcessor
 from wsiseg.pipeline.job import BandSink, Checkpoint, SlideJob
 from wsiseg.pipeline.processor import Processor
-from wsiseg.pipeline.settings import model_settings
+from wsiseg.pipeline.settings import model_settings, presence_limit
+from wsiseg.pipeline.streams import open_fitting
 from wsiseg.pipeline.warm import warming
 
 GPU_BATCH = 16
@@ -57,6 +58,13 @@ def output_cost(kinds: tuple[str, ...], probabilities: bool, size: Size, network
     return OutputCost(BYTES_PER_RUN + per_run, fixed, probabilities)
 
 
+def _decodes_all(model: LoadedModel, backend: str, on_cpu: bool) -> str:
+    """Why no tile can be left out by a classification head here; "" when it can."""
+    if model.engine is not None:
+        return "an engine decodes every tile"
+    return "" if on_cpu and backend in ("openvino", "torch") else "on a GPU every tile is decoded"
+
+
 @contextmanager
 def start(
     config: RunConfig,
@@ -86,11 +94,13 @@ def start(
         # are streams is being filled while they work.
         batch = config.options.batch or (1 if on_cpu else GPU_BATCH)
         slots = config.threads + 2 if on_cpu else 3
-        options = dataclasses.replace(options, batch=batch, slots=slots)
-        session = registry.open_session(model, options, backend)
+        limit = presence_limit(model.spec, config.options, _decodes_all(model, backend, on_cpu))
+        options = dataclasses.replace(options, batch=batch, slots=slots, presence=limit)
+        share = Share(config.memory, config.workers, config.apart)
+        session = open_fitting(model, options, backend, share)
     try:
         settings_of = {
-            "memory": Share(config.memory, config.workers, config.apart),
+            "memory": share,
             "threads": config.threads,
             "progress": progress,
             "checkpoints": checkpoints,
@@ -104,6 +114,8 @@ def start(
             if models
             else Processor(session, config.options, **settings_of)  # type: ignore[arg-type]
         )
-        yield Started(processor, model, config.identity(model, backend, session.precision))
+        yield Started(
+            processor, model, config.identity(model, backend, session.precision, session.options.presence)
+        )
     finally:
         session.close()

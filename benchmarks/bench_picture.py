@@ -1,0 +1,54 @@
+"""`wsiseg bench` on this machine: its JSON, its table as text, and a picture of both, for the README.
+
+python -m benchmarks.bench_picture                    # two minutes; writes benchmarks/results/bench.{json,txt,svg}
+python -m benchmarks.bench_picture --from old.json    # draw an earlier --json instead of measuring
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+from pathlib import Path
+
+from rich.console import Console
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME
+
+from benchmarks import harness, tree
+from wsiseg.bench.report import Report
+from wsiseg.cli.bench_show import Show
+
+WIDTH = 122
+# The exporter names a font on somebody's server; a viewer has one of its own.
+FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
+
+
+def picture(report: Report) -> tuple[str, str]:
+    """(SVG, plain text) of what `wsiseg bench` prints of a report."""
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, highlight=False)
+    Show(console).report(report)
+    text = console.export_text(clear=False)
+    svg = console.export_svg(title="wsiseg bench", theme=DEFAULT_TERMINAL_THEME)
+    return FONT_FACE.sub("", svg), "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--from", dest="source", metavar="FILE.json", help="draw this report")
+    parser.add_argument("--seconds", default="60")
+    args, others = parser.parse_known_args()
+    folder = harness.RESULTS
+    kept = folder / "bench.json"
+    if not args.source:
+        tree.checked(tree.wsiseg("bench", "--seconds", args.seconds, "--json", kept, *others))
+    report = Report.from_json(Path(args.source or kept).read_text(), str(args.source or kept))
+    svg, text = picture(report)
+    (folder / "bench.svg").write_text(svg)
+    (folder / "bench.txt").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
