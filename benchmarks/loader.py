@@ -120,7 +120,7 @@ def measure(name: str, stores: Path, seconds: float) -> tuple[str | float, ...]:
     split = split_stores(open_stores([stores]), -1, recipe.data.folds)
     maker = TileMaker(split.train, mixture, recipe.augment, recipe.data.tile, 0)
     cv2.setNumThreads(1)  # a worker's share: torch gives its workers one thread too
-    alone = rate(batches(recipe, maker, 0), None, seconds)
+    alone = rate(batches(recipe, maker, 0), None, seconds, warm=20)  # the first tiles find cold memory
     worker = rate(batches(recipe, maker, 1), None, seconds, warm=12)  # what was made ahead does not count
     trainer, batch = Trainer(recipe), next(batches(recipe, maker, 0))
     appetite = []

@@ -52,7 +52,7 @@ def plot_histograms(path: Path, groups: dict[str, Sequence[float]], x: str) -> b
 
 
 def plot_curves(table: Path, picture: Path) -> bool:
-    """Every column of a curves.csv against its step."""
+    """Every column of a curves.csv against its step; the Dice of an only class is the Dice, and not drawn twice."""
     with open(table, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     lines = {}
@@ -61,4 +61,7 @@ def plot_curves(table: Path, picture: Path) -> bool:
         if name != "step" and points:
             xs, ys = zip(*points, strict=True)
             lines[name] = (xs, ys)
+    classes = [name for name in lines if name.startswith("dice_")]
+    if len(classes) == 1 and "dice" in lines:
+        del lines[classes[0]]
     return plot_lines(picture, lines, "step")

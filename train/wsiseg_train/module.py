@@ -97,7 +97,7 @@ class SegmentationModule(L.LightningModule):
             raise UsageError(
                 f"the loss became {value} at step {self.global_step}; lower train.lr, or use precision fp32; the last checkpoint is whole"
             )
-        self.log("loss", value, prog_bar=True)
+        self.log("loss", value, on_step=False, on_epoch=True, batch_size=len(image))  # the epoch's mean
         return loss
 
     def validation_step(self, *_: Any) -> None:
