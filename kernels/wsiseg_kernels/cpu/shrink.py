@@ -147,6 +147,19 @@ def _means(line, places, scale, total, mean):
 
 
 @kernel
+def _means_any(sums, places, n, mean):
+    """mean[i] = (sums[i] + n // 2) // n at each place, in whole vectors, for n of at most 256.
+
+    Half a unit more than the dividend keeps the quotient 0.5 / n >= 0.0019 away from whole numbers, and what float32
+    rounds off of a quotient below 257 is less than 0.0001.
+    """
+    inverse = np.float32(1) / np.float32(n)
+    half = np.float32(n >> np.uint64(1)) + np.float32(0.5)
+    for i in range(places):
+        mean[i] = np.uint8((np.float32(sums[i]) + half) * inverse)
+
+
+@kernel
 def _shrink(src, scale, out, line, total, mean):
     """The blocks of all rows. line, total and mean [3 bw] are for work, the first two of a type that holds the sums."""
     whole = src.shape[1] // (3 * scale)
@@ -170,9 +183,15 @@ def _shrink(src, scale, out, line, total, mean):
                         target[u * 3 + c] = mean[u * scale * 3 + c]
         elif whole > 0:
             sums = _add_columns(line, 0, places, scale, total)
-            for u in range(whole):
-                for c in range(3):
-                    target[u * 3 + c] = _mean(sums[u * scale * 3 + c], n, m)
+            if scale <= 16:
+                _means_any(sums, places, n, mean)
+                for u in range(whole):
+                    for c in range(3):
+                        target[u * 3 + c] = mean[u * scale * 3 + c]
+            else:
+                for u in range(whole):
+                    for c in range(3):
+                        target[u * 3 + c] = _mean(sums[u * scale * 3 + c], n, m)
         rest = src.shape[1] // 3 - whole * scale
         if rest > 0:
             n = np.uint64((bottom - top) * rest)
