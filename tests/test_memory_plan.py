@@ -88,3 +88,8 @@ def test_outputs_have_their_place_in_the_plan() -> None:
     made = plan(5_000, 5_000, 200 * MIB, outputs=OutputCost(per_run=320, bytes=7 * MIB))
     assert any(b.name == "outputs" and b.bytes == 7 * MIB for b in made.buffers)
     assert made.max_runs == next(b.bytes for b in made.buffers if b.name == "runs") // 320
+    # What is left over goes to the runs, so that outputs do not make masks fail that would do without them.
+    plain = plan(5_000, 5_000, 1000 * MIB)
+    with_outputs = plan(5_000, 5_000, 1000 * MIB, outputs=OutputCost(per_run=320, bytes=7 * MIB))
+    assert 0.7 * plain.max_runs <= with_outputs.max_runs <= plain.max_runs
+    assert with_outputs.total <= 1000 * MIB

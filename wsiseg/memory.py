@@ -217,14 +217,21 @@ def plan_memory(
     """
     free = budget.bytes - resident - reserve
     needed = grid.resident_rows()
+    outputs = outputs or OutputCost()
     runs = max(MIN_RUNS_BYTES, free // 8)
 
-    def attempt(count: int, ahead: int) -> MemoryPlan:
+    def attempt(count: int, ahead: int, more: int = 0) -> MemoryPlan:
         # A unit may begin only when all of its rows are free, so one more unit keeps the reader from stalling.
         ring_rows = min(needed + read.unit_rows + ahead, grid.size.height + read.unit_rows)
         panels = grid.panels(count)
-        buffers = _buffers(grid, panels, ring_rows, classes, read, runs, full_width, outputs or OutputCost())
+        buffers = _buffers(grid, panels, ring_rows, classes, read, runs + more, full_width, outputs)
         return MemoryPlan(budget.bytes, resident, buffers, tuple(panels), ring_rows)
+
+    def roomy(plan: MemoryPlan, ahead: int) -> MemoryPlan:
+        # Outputs need several times as much for a run: half of what is left over makes up for it, up to as many runs as
+        # without them. The other half is for the next slide.
+        wanted = runs * outputs.per_run // BYTES_PER_RUN - runs
+        return attempt(len(plan.panels), ahead, max(0, min(wanted, (free - plan.slide_bytes) // 2)))
 
     most = max(1, min(grid.x.count, 256))
     ahead_choices = (grid.stride + read.unit_rows, read.unit_rows, 0)
@@ -232,7 +239,8 @@ def plan_memory(
         for ahead in ahead_choices:
             plan = attempt(count, ahead)
             if plan.slide_bytes <= free:
-                return _comfortable(plan, partial(attempt, ahead=ahead), grid) if ahead else plan
+                best = _comfortable(plan, partial(attempt, ahead=ahead), grid) if ahead else plan
+                return roomy(best, ahead)
     smallest, whole = attempt(most, 0), attempt(1, ahead_choices[0])
     fits = resident + reserve + smallest.slide_bytes - runs + MIN_RUNS_BYTES
     raise BudgetError(

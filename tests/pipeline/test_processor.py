@@ -76,7 +76,7 @@ def test_too_many_runs_fail_the_slide_with_its_numbers(tmp_path, sessions) -> No
         RunOptions(tile=32, scale=1),
         memory=_little(),
         threads=2,
-        output_cost=lambda size: OutputCost(per_run=1 << 18),
+        output_cost=lambda size, network: OutputCost(per_run=1 << 18),
     )
     outcomes = list(processor.process([SlideTask(0, "noise", str(noise)), SlideTask(1, "small", str(small))]))
     assert isinstance(outcomes[0], SlideFailure)

@@ -114,12 +114,12 @@ def _score(args: argparse.Namespace, truth: Path) -> list[dict[str, Any]]:
         raise UsageError(f"{args.predicted}: no image to score")
     rows = [dataclasses.asdict(score) for score in scores]
     if args.picture is not None:
-        _pictures(args, [score.id for score in scores])
+        _pictures(args, truth, [score.id for score in scores])
     mean = {k: sum(r[k] for r in rows) / len(rows) for k in rows[0] if k != "id"}
     return [*rows, {"id": "mean", **mean}]
 
 
-def _pictures(args: argparse.Namespace, ids: Sequence[str]) -> None:
+def _pictures(args: argparse.Namespace, truth: Path, ids: Sequence[str]) -> None:
     """Draws each image's comparison with the truth.
 
     Raises:
@@ -129,6 +129,8 @@ def _pictures(args: argparse.Namespace, ids: Sequence[str]) -> None:
         raise UsageError("--picture draws over the slide: give it with --slide, or a folder of slides")
     if args.instances or args.within is not None or args.columns is not None:
         raise UsageError("--picture compares whole masks; leave out --instances, --within and --columns")
+    if len(args.truth) > 1:
+        raise UsageError("--picture compares with one truth; give one")
     from wsiseg.outputs.compare import write_comparison
     from wsiseg.slide import open_slide
 
@@ -141,10 +143,8 @@ def _pictures(args: argparse.Namespace, ids: Sequence[str]) -> None:
         path = _slide_of(args.slide, name) if folder else args.slide
         target = args.picture / f"{safe_name(name)}.compare.png" if args.picture.is_dir() else args.picture
         with open_slide(path) as slide:
-            predicted, truth = evaluate.masks_of(
-                args.predicted, args.truth, name, slide.size, label=args.label
-            )
-            counts = write_comparison(target, slide, predicted, truth)
+            masks = evaluate.masks_of(args.predicted, truth, name, slide.size, label=args.label)
+            counts = write_comparison(target, slide, *masks)
         found, false, missed = counts
         print(f"{target}: {found} found, {false} false, {missed} missed", file=sys.stderr)
 
