@@ -176,16 +176,23 @@ def test_a_slide_that_goes_on_below_its_tissue_is_not_called_empty(tmp_path, ses
     path = tmp_path / "top.tif"
     tifffile.imwrite(path, pixels, photometric="rgb", tile=(48, 48))
     session = sessions(GRAPH, 32, 1, 1)
-    stop = threading.Event()
+    stop, below = threading.Event(), threading.Event()
     kept = Kept(stop, 99)
-    monkeypatch.setattr(kept, "due", lambda size: kept.saved == 0 and row[0] > 0.5)
-    row = [0.0]
+    save = kept.save
+
+    def saves(grown: Any, state: Any, about: Mapping[str, Any]) -> None:
+        save(grown, state, about)
+        if about["row"] > 15:  # the tissue ends in the ninth row of tiles
+            below.set()
 
     def progress(job: object, share: float) -> None:
-        row[0] = share
-        if share > 0.8:
+        if (
+            share > 0.8 and not stop.is_set()
+        ):  # the feeder waits here for the collector, which has enough to do
+            assert below.wait(60)
             stop.set()
 
+    monkeypatch.setattr(kept, "save", saves)
     processor = Processor(
         session, RunOptions(tile=32, tissue="auto"), memory=4 << 30, threads=2,
         checkpoints=lambda _: kept, progress=progress,
