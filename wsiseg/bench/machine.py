@@ -14,7 +14,7 @@ from wsiseg.limits import core_limit, memory_limit
 from wsiseg.units import format_bytes
 
 PACKAGES = ("numpy", "numba", "openvino", "imagecodecs", "tifffile")
-WIDE = ("avx2", "avx512f", "amx_bf16")
+WIDE = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 SOURCE = Path(__file__).resolve().parents[2]
 
 
