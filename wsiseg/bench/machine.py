@@ -62,5 +62,7 @@ def commit(folder: Path = SOURCE) -> str:
 
     if git("rev-parse", "--show-toplevel") != str(folder):
         return ""
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
+    changed = git(
+        "status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results", ":!README.md"
+    )
     return (git("rev-parse", "--short=12", "HEAD") or "unknown") + (" with changes" if changed else "")
