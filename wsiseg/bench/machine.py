@@ -14,7 +14,7 @@ from wsiseg.limits import core_limit, memory_limit
 from wsiseg.units import format_bytes
 
 PACKAGES = ("numpy", "numba", "openvino", "imagecodecs", "tifffile")
-WIDE = ("avx2", "avx512f", "amx_bf16")
+WIDE = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 SOURCE = Path(__file__).resolve().parents[2]
 
 
@@ -62,5 +62,7 @@ def commit(folder: Path = SOURCE) -> str:
 
     if git("rev-parse", "--show-toplevel") != str(folder):
         return ""
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
+    changed = git(
+        "status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results", ":!README.md"
+    )
     return (git("rev-parse", "--short=12", "HEAD") or "unknown") + (" with changes" if changed else "")
