@@ -1,8 +1,8 @@
 """A U-Net that is cheap on a CPU: any timm encoder, one convolution per decoder level, and no level at full resolution.
 
 On a CPU with bf16 matrix units the convolutions are nearly free and what costs is moving full-resolution activations
-through memory. So the decoder stops at half the input's resolution and bilinear interpolation does the rest: at 4 microns
-per pixel a glomerulus is 25 to 90 pixels wide, and its outline is smoother than that.
+through memory. So the decoder stops at half the input's resolution and bilinear interpolation does the rest: at 3 microns
+per pixel a glomerulus is 30 to 120 pixels wide, and its outline is smoother than that.
 """
 
 from __future__ import annotations
