@@ -74,7 +74,7 @@ def split_stores(
             f"{folds} folds by slide need at least as many slides, there are {len(stores)}; use fewer, or folds by region"
         )
     if by == "slide":
-        held_ids = _stratified(stores, fold, folds, seed)
+        held_ids = stratified([s.info.group for s in stores], fold, folds, seed)
         return _checked(
             Split(
                 tuple(p for i, p in enumerate(whole) if i not in held_ids),
@@ -99,11 +99,11 @@ def stripe(store: TrainingStore, fold: int, folds: int) -> tuple[int, int]:
     return int(edges[fold]), int(edges[fold + 1])
 
 
-def _stratified(stores: Sequence[TrainingStore], fold: int, folds: int, seed: int) -> set[int]:
-    """Indices of the stores of a fold; each group gives its share."""
+def stratified(groups: Sequence[str], fold: int, folds: int, seed: int) -> set[int]:
+    """Indices of the stores of a fold, of which `groups` says the groups; each group gives its share."""
     held: set[int] = set()
-    for group in sorted({s.info.group for s in stores}):
-        members = [i for i, s in enumerate(stores) if s.info.group == group]
+    for group in sorted(set(groups)):
+        members = [i for i, other in enumerate(groups) if other == group]
         order = np.random.default_rng(seed).permutation(len(members))
         cut = [members[k] for k in order[fold * len(members) // folds : (fold + 1) * len(members) // folds]]
         held.update(cut)
