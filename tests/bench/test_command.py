@@ -70,9 +70,10 @@ def test_bench_prints_every_stage_and_its_json_compares(
     found = Report.from_json(out.read_text(), str(out))
     assert found.slides >= 1
     assert found.settings["scale"] == 2
-    # Every tile of the grid was run or skipped, in every pass over the slide.
+    # Every tile of the grid was run or skipped, in every pass over the slide; on a slow machine the last pass is stopped in
+    # the midst of a row of tiles, and is counted by its share of rows.
     assert found.tiles + found.empty == pytest.approx(
-        ((350 + 64 - 48 - 1) // 48 + 1) * ((450 + 64 - 48 - 1) // 48 + 1)
+        ((350 + 64 - 48 - 1) // 48 + 1) * ((450 + 64 - 48 - 1) // 48 + 1), rel=0.05
     )
     assert [stage.name for stage in found.stages] == [
         "decode",
