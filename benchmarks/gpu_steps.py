@@ -220,6 +220,7 @@ def keep_for_tensorrt8(context: Context, model: Any) -> None:
 def tensorrt(context: Context) -> dict[str, Any]:
     """TensorRT: built, inspected, run against torch float32, tiles per second; 8.6 from its pack where it is given."""
     if not context.gpu:
+        need("torch")  # what it compares with
         return _rehearse_tensorrt(context)
     prepared = context.folder / "network.half.onnx"
     if not prepared.exists():
