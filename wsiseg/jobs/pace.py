@@ -27,7 +27,7 @@ from collections.abc import Callable
 COST = 0.01
 STEP = 0.03
 SAFETY = 2.0  # a save may take so much longer than the usual one
-FIRST, RATE = 0.05, 20e6  # seconds, and bytes per second
+FIRST, RATE = 0.05, 200e6  # seconds, and bytes per second: noisy masks grow by some 0.1 MB a second, and must not outrun it
 
 
 def worth_saving(elapsed: float, since: float, paid: float, price: float, before: float = 0.0) -> bool:
@@ -57,7 +57,7 @@ class Prices:
         self._last.append((seconds, size))
 
     def price(self, size: int) -> float:
-        """What a save of `size` bytes may take: the usual one and its further bytes at a slow disk's rate, with SAFETY."""
+        """What a save of `size` bytes may take: the usual one and its further bytes at RATE, with SAFETY."""
         if not self._last:
             return SAFETY * (FIRST + size / RATE)
         # the middle one: a disk that was slow once is not slow for good
