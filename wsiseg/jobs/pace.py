@@ -27,7 +27,10 @@ from collections.abc import Callable
 COST = 0.01
 STEP = 0.03
 SAFETY = 2.0  # a save may take so much longer than the usual one
-FIRST, RATE = 0.05, 200e6  # seconds, and bytes per second: noisy masks grow by some 0.1 MB a second, and must not outrun it
+FIRST, RATE = (
+    0.05,
+    200e6,
+)  # seconds, and bytes per second: noisy masks grow by some 0.1 MB a second, and must not outrun it
 
 
 def worth_saving(elapsed: float, since: float, paid: float, price: float, before: float = 0.0) -> bool:
