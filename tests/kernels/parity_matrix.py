@@ -41,6 +41,9 @@ for _s in range(1, 9):
         CASES[f"shrink-{_s}-{_h}-{_w}"] = shrinking(_s, _h, _w)
     CASES[f"outside-{_s}"] = outside(_s)
 CASES["shrink-100"] = shrinking(100, 130, 201)
+# Rows of several vectors, with a rest; every prime factor.
+for _s in (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17):
+    CASES[f"shrink-{_s}-wide"] = shrinking(_s, _s + 1, 31 * _s - 1)
 for _fill in (0, 1):
     for _h, _w, _t, _c, _held in ((20, 30, 6, 0, 30), (1, 1, 8, 0, 1), (3, 2, 9, 0, 2), (20, 30, 5, 4, 17)):
         CASES[f"gather-{_fill}-{_h}-{_w}-{_t}-{_c}-{_held}"] = gather(_h, _w, _t, _c, _held, _fill)

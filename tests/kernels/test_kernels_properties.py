@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -209,3 +210,15 @@ def test_bad_arguments_are_refused_by_name() -> None:
         cpu.shrink(np.zeros((4, 4, 3), np.uint8), 2, np.zeros((2, 3, 3), np.uint8))
     with pytest.raises(ValueError, match="side by side"):
         cpu.shrink(np.zeros((4, 4, 3), np.uint8), 2, np.zeros((2, 4, 3), np.uint8)[:, ::2])
+
+
+@pytest.mark.parametrize("scale", range(1, 17))
+def test_every_sum_of_a_block_has_its_exact_mean(scale: int) -> None:
+    # Blocks of up to 16 x 16, ragged ones too, are divided in float32 or by a shift: all sums that there are.
+    means_narrow = importlib.import_module("wsiseg_kernels.cpu.shrink")._means_narrow
+    for rows in range(1, scale + 1):
+        n = rows * scale
+        sums = np.minimum(np.arange(-(-(255 * n + 1) // 3) * 3), 255 * n).astype(np.uint16)
+        out = np.empty((1, len(sums) // 3, 3), np.uint8)
+        means_narrow(sums, len(sums), n, out, 0)
+        np.testing.assert_array_equal(out.ravel(), (sums.astype(np.int64) + n // 2) // n)

@@ -1,9 +1,10 @@
 """Area means: slide pixels to network pixels, exact and rounded half up.
 
-The rows of a block are summed first, in whole vectors; then shifted copies of that line are added until each place
-holds the sum of the `scale` pixels from it on, and the places of the blocks are picked. Only the picking goes pixel by
-pixel. Division is a multiplication by a rounded-up reciprocal, exact for the sums that occur (Granlund and Montgomery
-1994).
+The rows of a block are summed first, in whole vectors. Up to 16 slide pixels the sums are 16 bits wide, and that line is
+then folded by one prime factor of the scale after the other, 2 pixels to 1 or 3 to 1, in vectors too. Beyond that,
+shifted copies of the line are added until each place holds the sum of the `scale` pixels from it on, and the places of
+the blocks are picked pixel by pixel. Division is a shift, a product of floats where no quotient comes near a whole
+number, or a multiplication by a rounded-up reciprocal, exact for the sums that occur (Granlund and Montgomery 1994).
 """
 
 # mypy: allow-untyped-defs, no-check-untyped-defs
@@ -13,6 +14,27 @@ import numpy as np
 
 from ..arrays import U8, U32
 from .jit import kernel
+from .vectors import (
+    FOLDED_2,
+    FOLDED_3,
+    FOLDED_5,
+    FOLDED_7,
+    LANES,
+    SUMS,
+    fold_2,
+    fold_3,
+    fold_5,
+    fold_7,
+    round_product,
+    round_shift,
+    sum_rows,
+)
+
+# 16 x 16 x 255 fits into 16 bits.
+NARROW = 16
+# Vectors are read and written whole, also the last one of a line.
+ROOM = LANES + SUMS
+NOT_SIDE_BY_SIDE = "the pixels of a row do not lie side by side"
 
 
 def shrink(src: U8, scale: int, out: U8) -> None:
@@ -27,10 +49,15 @@ def shrink(src: U8, scale: int, out: U8) -> None:
     if scale == 1:
         out[:] = src
         return
-    if not src.flags.c_contiguous:
+    if src.strides[1] != 3 or src.strides[2] != 1:
         src = np.ascontiguousarray(src)
-    sums = np.empty((2, bw * 3), np.uint16 if scale <= 16 else np.uint32)  # 16 x 16 x 255 fits
-    _shrink(src.reshape(bh, bw * 3), scale, _lines(out), sums[0], sums[1], np.empty(bw * 3, np.uint8))
+    if out.strides[1] != 3 or out.strides[2] != 1:
+        raise ValueError(NOT_SIDE_BY_SIDE)
+    if scale <= NARROW:
+        _shrink_narrow(src, scale, out, np.empty((2, bw * 3 + ROOM), np.uint16))
+    else:
+        src = np.ascontiguousarray(src)
+        _shrink(src.reshape(bh, bw * 3), scale, _lines(out), np.empty((2, bw * 3), np.uint32))
 
 
 def shrink_add(src: U8, y0: int, x0: int, scale: int, sums: U32) -> None:
@@ -55,7 +82,7 @@ def shrink_finish(sums: U32, row: int, scale: int, height: int, width: int, out:
 def _lines(pixels: np.ndarray) -> np.ndarray:
     """[h, w, 3] as [h, 3 w] on the same memory."""
     if pixels.strides[1] != 3 * pixels.strides[2] or pixels.strides[2] != pixels.itemsize:
-        raise ValueError("the pixels of a row do not lie side by side")
+        raise ValueError(NOT_SIDE_BY_SIDE)
     return pixels.reshape(pixels.shape[0], pixels.shape[1] * 3)
 
 
@@ -131,68 +158,131 @@ def _mean(total, n, m):
 
 
 @kernel
-def _means(line, places, scale, total, mean):
-    """mean[i] of whole blocks that begin at each place i, where the division is a shift: wanted or not, it is cheap."""
-    if scale == 2:
-        for i in range(places):
-            mean[i] = (line[i] + line[i + 3] + np.uint16(2)) >> np.uint16(2)
-    elif scale == 4:
-        for i in range(places):
-            mean[i] = (line[i] + line[i + 3] + line[i + 6] + line[i + 9] + np.uint16(8)) >> np.uint16(4)
+def _fold(line, pixels, factor, out):
+    """out[3 u + c] = the sum of `factor` pixels of the line, for u below `pixels`; both lines have `ROOM` at the end."""
+    u = 0
+    if factor == 2:
+        while u < pixels:
+            fold_2(line, u * 6, out, u * 3)
+            u += FOLDED_2
+    elif factor == 3:
+        while u < pixels:
+            fold_3(line, u * 9, out, u * 3)
+            u += FOLDED_3
+    elif factor == 5:
+        while u < pixels:
+            fold_5(line, u * 15, out, u * 3)
+            u += FOLDED_5
+    elif factor == 7:
+        while u < pixels:
+            fold_7(line, u * 21, out, u * 3)
+            u += FOLDED_7
     else:
-        for i in range(places + 12):
-            total[i] = line[i] + line[i + 3] + line[i + 6] + line[i + 9]
-        for i in range(places):
-            mean[i] = (total[i] + total[i + 12] + np.uint16(32)) >> np.uint16(6)
+        while u < pixels:
+            for c in range(3):
+                one = line[u * factor * 3 + c]
+                for k in range(1, factor):
+                    one += line[(u * factor + k) * 3 + c]
+                out[u * 3 + c] = one
+            u += 1
 
 
 @kernel
-def _means_any(sums, places, n, mean):
-    """mean[i] = (sums[i] + n // 2) // n at each place, in whole vectors, for n of at most 256.
+def _factors(n):
+    """The prime factors of n."""
+    found = np.empty(6, np.int64)
+    count, k = 0, 2
+    while n > 1:
+        while n % k == 0:
+            found[count] = k
+            count, n = count + 1, n // k
+        k += 1
+    return found[:count]
 
-    Half a unit more than the dividend keeps the quotient 0.5 / n >= 0.0019 away from whole numbers, and what float32
-    rounds off of a quotient below 257 is less than 0.0001.
+
+@kernel
+def _means_narrow(sums, count, n, out, v):
+    """The first `count` bytes of out[v] = (sums + n // 2) // n, for n of at most 256.
+
+    Where n is a power of two that is a shift. Else half a unit more than the dividend keeps the quotient 0.5 / n >= 0.0019
+    away from whole numbers, and what float32 rounds off of a quotient below 257 is less than 0.0001.
     """
-    inverse = np.float32(1) / np.float32(n)
-    half = np.float32(n >> np.uint64(1)) + np.float32(0.5)
-    for i in range(places):
-        mean[i] = np.uint8((np.float32(sums[i]) + half) * inverse)
+    inverse, half = np.float32(1) / np.float32(n), np.float32(n >> 1) + np.float32(0.5)
+    if count < SUMS:
+        for u in range(count // 3):
+            for c in range(3):
+                out[v, u, c] = np.uint8((np.float32(sums[u * 3 + c]) + half) * inverse)
+        return
+    power, shift = n & (n - 1) == 0, np.uint16(0)
+    while power and (1 << shift) < n:
+        shift += np.uint16(1)
+    # The last step overlaps the one before.
+    last = count - SUMS
+    if power:
+        for i in range(0, last, SUMS):
+            round_shift(sums, i, np.uint16(n >> 1), shift, out, v)
+        round_shift(sums, last, np.uint16(n >> 1), shift, out, v)
+    else:
+        for i in range(0, last, SUMS):
+            round_product(sums, i, half, inverse, out, v)
+        round_product(sums, last, half, inverse, out, v)
 
 
 @kernel
-def _shrink(src, scale, out, line, total, mean):
-    """The blocks of all rows. line, total and mean [3 bw] are for work, the first two of a type that holds the sums."""
-    whole = src.shape[1] // (3 * scale)
+def _shrink_narrow(src, scale, out, work):
+    """The blocks of all rows, for a scale of at most `NARROW`. work uint16 [2, 3 bw + ROOM]."""
+    length = src.shape[1] * 3
+    whole = src.shape[1] // scale
+    rest = src.shape[1] - whole * scale
+    factors = _factors(scale)
+    for v in range(out.shape[0]):
+        top, bottom = v * scale, min(src.shape[0], (v + 1) * scale)
+        line, other = work[0], work[1]
+        if length >= LANES:
+            for i in range(0, length - LANES, LANES):
+                sum_rows(src, top, bottom, i, line)
+            sum_rows(src, top, bottom, length - LANES, line)  # it overlaps the one before
+        else:
+            for x in range(src.shape[1]):
+                for c in range(3):
+                    one = np.uint16(0)
+                    for y in range(top, bottom):
+                        one += np.uint16(src[y, x, c])
+                    line[x * 3 + c] = one
+        if rest:
+            n = (bottom - top) * rest
+            for c in range(3):
+                one = 0
+                for x in range(whole * scale, src.shape[1]):
+                    one += line[x * 3 + c]
+                out[v, whole, c] = (one + n // 2) // n
+        made = whole * scale
+        for k in range(factors.size):
+            made //= factors[k]
+            _fold(line, made, factors[k], other)
+            line, other = other, line
+        _means_narrow(line, whole * 3, (bottom - top) * scale, out, v)
+
+
+@kernel
+def _shrink(src, scale, out, work):
+    """The blocks of all rows, as lines of bytes. work uint32 [2, 3 bw]."""
+    line, total = work[0], work[1]
+    width = src.shape[1] // 3
+    whole = width // scale
     used = whole * scale * 3
     for v in range(out.shape[0]):
         top, bottom = v * scale, min(src.shape[0], (v + 1) * scale)
         _add_rows(src, top, bottom, 0, src.shape[1], line)
         target = out[v]
-        n = np.uint64((bottom - top) * scale)
-        m = _reciprocal(n)
-        places = used - 3 * (scale - 1)
-        if whole > 0 and n == scale * scale and scale in (2, 4, 8):
-            _means(line, places, scale, total, mean)
-            if scale == 2:  # a step that the compiler knows becomes a shuffle
-                for u in range(whole):
-                    for c in range(3):
-                        target[u * 3 + c] = mean[u * 6 + c]
-            else:
-                for u in range(whole):
-                    for c in range(3):
-                        target[u * 3 + c] = mean[u * scale * 3 + c]
-        elif whole > 0:
-            sums = _add_columns(line, 0, places, scale, total)
-            if scale <= 16:
-                _means_any(sums, places, n, mean)
-                for u in range(whole):
-                    for c in range(3):
-                        target[u * 3 + c] = mean[u * scale * 3 + c]
-            else:
-                for u in range(whole):
-                    for c in range(3):
-                        target[u * 3 + c] = _mean(sums[u * scale * 3 + c], n, m)
-        rest = src.shape[1] // 3 - whole * scale
+        if whole > 0:
+            n = np.uint64((bottom - top) * scale)
+            m = _reciprocal(n)
+            sums = _add_columns(line, 0, used - 3 * (scale - 1), scale, total)
+            for u in range(whole):
+                for c in range(3):
+                    target[u * 3 + c] = _mean(sums[u * scale * 3 + c], n, m)
+        rest = width - whole * scale
         if rest > 0:
             n = np.uint64((bottom - top) * rest)
             m = _reciprocal(n)
