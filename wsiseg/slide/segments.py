@@ -119,12 +119,13 @@ def _jpeg(path: str | os.PathLike[str], layout: TiffLayout) -> Decode:
     measure = JpegFrames(part=header is not None)
 
     def decode(data: Any, row: int, col: int, scratch: Scratch) -> Array:
-        data = bytes(data)
         if header is None:
+            data = np.frombuffer(data, np.uint8)
             frame = measure(data)
         else:
-            frame = measure(header + data)
-            data = header + data + b"\xff\xd9"
+            data = header + bytes(data)
+            frame = measure(np.frombuffer(data, np.uint8))
+            data += b"\xff\xd9"
         check_fit(frame.size, frame.samples, limit, samples)
         colour = space
         if samples == 3 and layout.photometric == 2 and not frame.jfif:

@@ -9,6 +9,13 @@ from typing import Any
 import numpy as np
 
 from wsiseg.geometry import Size
+from wsiseg.slide.jpegscan import CUT, GARBLED, OTHER_HEADERS, WHOLE, scan_state
+from wsiseg.slide.level import U8
+
+SCAN = {
+    CUT: "its JPEG scan is cut: the end marker is missing",
+    GARBLED: "its JPEG scan is garbled: it has markers where none can be",
+}
 
 
 class BadStream(Exception):
@@ -44,16 +51,22 @@ class JpegFrames:
 
     def __init__(self, *, part: bool = False) -> None:
         self._part = part
-        self._last: tuple[bytes, JpegHeaders] | None = None
+        self._last: tuple[U8, JpegHeaders] | None = None
 
-    def __call__(self, data: bytes) -> Frame:
-        """As `jpeg_frame`."""
+    def __call__(self, data: U8) -> Frame:
+        """As `jpeg_frame`, of uint8 [n]."""
         last = self._last
-        if last is None or not data.startswith(last[0]):
-            headers = jpeg_headers(data, part=self._part)
-            last = self._last = data[: headers.scan], headers
-        _check_scan(data, last[1], part=self._part)
-        return last[1].frame
+        if last is not None:
+            begin, headers = last
+            state = scan_state(data, begin, headers.baseline, headers.restarts, self._part)
+            if state == WHOLE:
+                return headers.frame
+            if state != OTHER_HEADERS:
+                raise BadStream(SCAN[state])
+        headers = jpeg_headers(bytes(data), part=self._part)
+        _check_scan(data, headers, part=self._part)
+        self._last = data[: headers.scan].copy(), headers
+        return headers.frame
 
 
 def jpeg_frame(data: bytes, *, part: bool = False) -> Frame:
@@ -69,7 +82,7 @@ def jpeg_frame(data: bytes, *, part: bool = False) -> Frame:
         BadStream: no frame, or a scan that is cut or garbled.
     """
     headers = jpeg_headers(data, part=part)
-    _check_scan(data, headers, part=part)
+    _check_scan(np.frombuffer(data, np.uint8), headers, part=part)
     return headers.frame
 
 
@@ -118,26 +131,11 @@ def jpeg_headers(data: bytes, *, part: bool = False) -> JpegHeaders:
     return JpegHeaders(whole, at + 2 + length, process in (0xC0, 0xC1), restarts)
 
 
-def _check_scan(data: bytes, headers: JpegHeaders, *, part: bool) -> None:
-    """The end marker must follow the scan (writers may pad after it), and nothing but data may come before it."""
-    start = headers.scan
-    end = data.rfind(b"\xff\xd9", start)
-    if end < 0 and part and len(data) >= start + 2 and data[-2] == 0xFF and 0xD0 <= data[-1] <= 0xD7:
-        end = len(data)
-    if end < 0:
-        raise BadStream("its JPEG scan is cut: the end marker is missing")
-    if not headers.baseline:
-        return
-    scan = np.frombuffer(data, np.uint8)[start:end]
-    after = scan[np.flatnonzero(scan[:-1] == 0xFF) + 1]
-    if not after.any():
-        return
-    stray = after[(after != 0) & (after != 0xFF)]
-    if headers.restarts:
-        stray = stray[stray & 0xF8 != 0xD0]
-    # Tables or another scan may follow the first one in files that store each component by itself.
-    if stray.size and stray[0] not in (0xC4, 0xDA, 0xDB, 0xDD):
-        raise BadStream("its JPEG scan is garbled: it has markers where none can be")
+def _check_scan(data: U8, headers: JpegHeaders, *, part: bool) -> None:
+    """The end marker must follow the scan, and nothing but data may come before it."""
+    state = scan_state(data, data[: headers.scan], headers.baseline, headers.restarts, part)
+    if state != WHOLE:
+        raise BadStream(SCAN[state])
 
 
 def jpeg2000_frame(data: Any) -> Frame:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..arrays import U8, U32
-from .jit import kernel
+from .jit import kernel, kernel_for
 from .vectors import (
     FOLDED_2,
     FOLDED_3,
@@ -228,7 +228,7 @@ def _means_narrow(sums, count, n, out, v):
         round_product(sums, last, half, inverse, out, v)
 
 
-@kernel
+@kernel_for("void(Array(uint8, 3, 'A', readonly=True), int64, uint8[:, :, :], uint16[:, ::1])")
 def _shrink_narrow(src, scale, out, work):
     """The blocks of all rows, for a scale of at most `NARROW`. work uint16 [2, 3 bw + ROOM]."""
     length = src.shape[1] * 3
