@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from wsiseg_kernels.cpu.jit import kernel_for
 
 WHOLE, OTHER_HEADERS, CUT, GARBLED = range(4)
@@ -25,9 +27,11 @@ def scan_state(data, headers, baseline, restarts, part):  # type: ignore[no-unty
     n, start = data.size, headers.size
     if n < start:
         return OTHER_HEADERS
+    begin, apart = data[:start], np.uint8(0)
     for i in range(start):
-        if data[i] != headers[i]:
-            return OTHER_HEADERS
+        apart |= begin[i] ^ headers[i]
+    if apart:
+        return OTHER_HEADERS
     end = n - 2  # writers may pad after the end marker
     while end >= start and not (data[end] == 0xFF and data[end + 1] == 0xD9):
         end -= 1
@@ -37,10 +41,10 @@ def scan_state(data, headers, baseline, restarts, part):  # type: ignore[no-unty
         return CUT
     if not baseline:
         return WHOLE
-    # Nearly every scan is clean: a pass without a branch, in whole vectors.
-    found = False
-    for i in range(start, end - 1):
-        found |= (data[i] == 0xFF) & (data[i + 1] != 0)
+    # Nearly every scan is clean: a pass without a branch, over slices, is done in whole vectors.
+    these, following, found = data[start : end - 1], data[start + 1 : end], np.uint8(0)
+    for i in range(these.size):
+        found |= following[i] if these[i] == 0xFF else np.uint8(0)
     if not found:
         return WHOLE
     for i in range(start, end - 1):

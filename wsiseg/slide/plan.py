@@ -20,7 +20,7 @@ from wsiseg.slide.level import Level
 # A unit has at least about this many pixels, so that the interpreter's share of the work stays small.
 UNIT_PIXELS = 1 << 16
 # Tiles whose edges split no network pixel are decoded one by one, so several beside each other take no memory more.
-WIDE_PIXELS = 1 << 18
+WIDE_PIXELS = 1 << 19
 # Segments are grouped to whole network rows (columns) as long as the group stays within this many pixels on that axis.
 MAX_GROUP = 512
 
@@ -100,7 +100,7 @@ def plan_read(slide: Size, level: Level, scale: int, stored: int) -> ReadPlan:
     cols = _group(level.xs, remaining, height) if level.cols > 1 else 1
     if not assembles(level, rows, cols, remaining) and not np.any(level.xs[1:-1] % remaining):
         # At least a few units stay beside each other, for the threads.
-        cols = max(cols, min(WIDE_PIXELS // (across * height), level.cols // 8))
+        cols = max(cols, min(WIDE_PIXELS // (across * height), level.cols // 4))
     width = min(level.size.width, across * cols)
     ys, xs = unit_edges(level.ys, rows), unit_edges(level.xs, cols)
     seams_y = int(np.count_nonzero(ys[1:-1] % remaining))

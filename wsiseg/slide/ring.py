@@ -356,11 +356,7 @@ class NetworkReader:
             at = (row + done) % count
             n = min(rows - done, count - at)
             out = self.ring[at : at + n, col : col + cols]
-            part = src[done * r : (done + n) * r]
-            if r == 1:
-                np.copyto(out, part)
-            else:
-                shrink(part, r, out)
+            shrink(src[done * r : (done + n) * r], r, out)
             done += n
 
     def _repeat_edges(self, row: int) -> None:

@@ -25,6 +25,8 @@ from .vectors import (
     fold_3,
     fold_5,
     fold_7,
+    move,
+    prefetch,
     round_product,
     round_shift,
     sum_rows,
@@ -34,6 +36,9 @@ from .vectors import (
 NARROW = 16
 # Vectors are read and written whole, also the last one of a line.
 ROOM = LANES + SUMS
+# The rows of a window of a ring lie in pages of their own: where nobody asks ahead for their cache lines (of 64 bytes), each
+# row of a block waits for the memory.
+AHEAD, LINE = 4, 64
 NOT_SIDE_BY_SIDE = "the pixels of a row do not lie side by side"
 
 
@@ -46,14 +51,13 @@ def shrink(src: U8, scale: int, out: U8) -> None:
     bh, bw = src.shape[0], src.shape[1]
     if out.shape[0] != -(-bh // scale) or out.shape[1] != -(-bw // scale):
         raise ValueError(f"a {bw} x {bh} block over {scale} does not give {out.shape[1]} x {out.shape[0]}")
-    if scale == 1:
-        out[:] = src
-        return
     if src.strides[1] != 3 or src.strides[2] != 1:
         src = np.ascontiguousarray(src)
     if out.strides[1] != 3 or out.strides[2] != 1:
         raise ValueError(NOT_SIDE_BY_SIDE)
-    if scale <= NARROW:
+    if scale == 1:
+        _copy(src, out)
+    elif scale <= NARROW:
         _shrink_narrow(src, scale, out, np.empty((2, bw * 3 + ROOM), np.uint16))
     else:
         src = np.ascontiguousarray(src)
@@ -228,6 +232,22 @@ def _means_narrow(sums, count, n, out, v):
         round_product(sums, last, half, inverse, out, v)
 
 
+@kernel_for("void(Array(uint8, 3, 'A', readonly=True), uint8[:, :, :])")
+def _copy(src, out):
+    length = src.shape[1] * 3
+    for v in range(src.shape[0]):
+        for i in range(0, length, LINE):
+            prefetch(out, v + AHEAD, i)
+        if length >= LANES:
+            for i in range(0, length - LANES, LANES):
+                move(src, v, i, out, v)
+            move(src, v, length - LANES, out, v)  # it overlaps the one before
+        else:
+            for x in range(src.shape[1]):
+                for c in range(3):
+                    out[v, x, c] = src[v, x, c]
+
+
 @kernel_for("void(Array(uint8, 3, 'A', readonly=True), int64, uint8[:, :, :], uint16[:, ::1])")
 def _shrink_narrow(src, scale, out, work):
     """The blocks of all rows, for a scale of at most `NARROW`. work uint16 [2, 3 bw + ROOM]."""
@@ -238,6 +258,8 @@ def _shrink_narrow(src, scale, out, work):
     for v in range(out.shape[0]):
         top, bottom = v * scale, min(src.shape[0], (v + 1) * scale)
         line, other = work[0], work[1]
+        for i in range(0, out.shape[1] * 3, LINE):
+            prefetch(out, v + AHEAD, i)
         if length >= LANES:
             for i in range(0, length - LANES, LANES):
                 sum_rows(src, top, bottom, i, line)

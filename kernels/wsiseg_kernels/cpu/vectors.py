@@ -75,6 +75,20 @@ def sum_rows(typingctx, src, top, bottom, i, line):
     return types.void(src, types.intp, types.intp, types.intp, line), codegen
 
 
+@intrinsic
+def move(typingctx, src, y, i, out, v):
+    """out[v] from byte i on, 64 bytes = those of src[y]; both uint8 [h, w, 3] with the values of a row side by side."""
+
+    def codegen(context, builder, signature, arguments):
+        src, y, i, out, v = arguments
+        vector = ir.VectorType(_I8, LANES)
+        values = _load(builder, _at(context, builder, signature.args[0], src, (y, i), vector), 1)
+        _store(builder, values, _at(context, builder, signature.args[3], out, (v, i), vector), 1)
+        return context.get_dummy_value()
+
+    return types.void(src, types.intp, types.intp, out, types.intp), codegen
+
+
 def _fold(factor: int):
     """The step of `fold`: (the compiled function, pixels that it makes)."""
     pixels = min(LANES // (3 * factor), SUMS // 3)
@@ -141,3 +155,22 @@ def _multiplied(builder, sums, half, inverse):
 # sums uint16; out uint8 [h, w, 3] with the values of a row side by side.
 round_shift = _round(_shifted, types.uint16)
 round_product = _round(_multiplied, types.float32)
+
+
+@intrinsic
+def prefetch(typingctx, array, row, i):
+    """Ask for the memory at array[row] and, along the memory, element i: it will be written soon.
+
+    array of any type and at least one dimension more than rows; nothing is touched, so the place may lie outside.
+    """
+
+    def codegen(context, builder, signature, arguments):
+        array, row, i = arguments
+        place = _at(context, builder, signature.args[0], array, (row, i), _I8)
+        kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+        name = "llvm.prefetch.p0"
+        hint = cgutils.get_or_insert_function(builder.module, kind, name)
+        builder.call(hint, [place, ir.Constant(_I32, 1), ir.Constant(_I32, 3), ir.Constant(_I32, 1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp), codegen
