@@ -44,11 +44,13 @@ def test_kernels_compile_where_no_cache_can_be_written(monkeypatch: pytest.Monke
 
     njit = jit.numba.njit
 
-    def without_a_folder(**options: Any) -> Any:
+    def without_a_folder(signature: str | None, **options: Any) -> Any:
         if options.get("cache"):
             raise RuntimeError("cannot cache function: no locator available")
-        return njit(**options)
+        return njit(signature, **options)
 
     monkeypatch.setattr(jit.numba, "njit", without_a_folder)
     doubled = jit.kernel(lambda value: 2 * value)
     assert doubled(21) == 42
+    halved = jit.kernel_for("int64(int64)")(lambda value: value // 2)
+    assert halved(84) == 42

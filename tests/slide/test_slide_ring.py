@@ -261,7 +261,7 @@ def test_memory_is_what_was_planned(slide: Slide, scale: int) -> None:
     with DecodePool(1) as one, NetworkReader(slide, plan, columns=columns, rows=rows, pool=one) as reader:
         drain(reader, plan.network.height, 8)
         assert reader.ring.nbytes <= listed["ring of network rows"]
-        seams = reader._seams
+        seams = reader._writer._seams
         assert sum(s.nbytes for s in seams._free) <= listed["sums of rows between tiles"]
         assert seams._col_sums.nbytes <= listed["sums of columns between tiles"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from wsiseg.slide.level import Scratch
@@ -12,11 +12,18 @@ from wsiseg.slide.level import Scratch
 
 @dataclass(slots=True)
 class Done:
-    """What a unit's decoding amounted to: segments, their bytes in the file, and their pixels."""
+    """What a unit's decoding amounted to.
+
+    Attributes:
+        segments, stored, pixels: segments, their bytes in the file, and their level pixels.
+        bad, bad_pixels: why damaged segments were filled with white, a text each, and how many full-size pixels they have.
+    """
 
     segments: int = 0
     stored: int = 0
     pixels: int = 0
+    bad: list[str] = field(default_factory=list)
+    bad_pixels: int = 0
 
 
 class Work(Protocol):

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wsiseg.errors import BadSegment, SlideError
-from wsiseg.geometry import Size
-from wsiseg.slide.level import U8, Level, Scratch
-from wsiseg.slide.plan import ReadPlan, assembles, seam_slots, unit_edges
+from wsiseg.errors import SlideError
+from wsiseg.slide.level import U8, Scratch
+from wsiseg.slide.plan import ReadPlan
 from wsiseg.slide.pool import DecodePool, Done
-from wsiseg.slide.seams import Seams
-from wsiseg_kernels.cpu import shrink
+from wsiseg.slide.units import UnitWriter
 
 if TYPE_CHECKING:
     from wsiseg.slide.slide import Slide
 
 # No row is ever so far down.
 NOBODY = 1 << 62
+# So many damaged segments are told one by one.
+BAD_TEXTS = 20
 
 
 @dataclass
@@ -75,43 +75,21 @@ class NetworkReader:
         first_row: int = 0,
     ) -> None:
         self._slide, self._plan, self._pool = slide, plan, pool
-        self._white = on_bad_tile == "white"
         x0, x1 = columns or (0, plan.network.width)
         if not 0 <= x0 < x1 <= plan.network.width:
             raise ValueError(f"columns {x0}..{x1} are outside the network grid of {plan.network}")
         rows = min(rows, plan.network.height)
         if rows < min(plan.unit, plan.network.height):
             raise ValueError(f"a ring of {rows} rows is too small; one decoding unit writes {plan.unit}")
-        self._level: Level = slide.levels[plan.level]
-        self._r = plan.remaining
         self.ring: U8 = np.empty((rows, x1 - x0, 3), np.uint8)
         self.stats = ReadStats()
-        size, r = plan.level_size, plan.remaining
-        # The level's own network grid; it can miss the last row or column of the slide's, which is then repeated.
-        self._grid = Size(-(-size.height // r), -(-size.width // r))
-        self._x0 = min(x0, self._grid.width - 1)
-        left, right = self._x0 * r, min(size.width, x1 * r)
-        ys, xs = (
-            unit_edges(self._level.ys, plan.rows_per_unit),
-            unit_edges(self._level.xs, plan.cols_per_unit),
+        self._r = plan.remaining
+        self._writer = UnitWriter(
+            slide.levels[plan.level], plan, (x0, x1), self.ring, white=on_bad_tile == "white"
         )
-        first = int(np.searchsorted(xs, left, "right")) - 1
-        last = int(np.searchsorted(xs, right, "left"))
-        xs = np.clip(xs[first : last + 1], left, right)
-        self._seams = Seams(size, r, ys, xs, rows, seam_slots(plan, rows))
-        self._ys, self._xs = ys.tolist(), xs.tolist()
-        self._columns = len(self._xs) - 1
-        # The segments of each column of units; a panel's edge can leave out some.
-        starts = np.searchsorted(self._level.xs, xs[:-1], "right") - 1
-        ends = np.searchsorted(self._level.xs, xs[1:], "left")
-        self._spans: list[tuple[int, int]] = list(zip(starts.tolist(), ends.tolist(), strict=True))
-        self._assembles = assembles(self._level, plan.rows_per_unit, plan.cols_per_unit, r)
-        self._row_work = self._seams.has_columns or self._grid != plan.network
-        plain = getattr(self._level.source, "plain", False)
-        self._straight = bool(plain) and r == 1 and self.ring.shape[1] == size.width
+        self._ys, self._columns = self._writer.ys, self._writer.columns
         self._next = 0  # units in row order: row * columns + column
-        self._open = [self._columns] * (len(self._ys) - 1)  # units of each row that are not decoded
-        self._units_done = [0] * len(self._open)
+        self._units_done = [0] * (len(self._ys) - 1)  # units of each row that are decoded
         self._done_rows = 0  # rows of units done, without a gap
         self._released = 0
         self._releaser: int | None = None
@@ -128,7 +106,8 @@ class NetworkReader:
         edges = np.asarray(self._ys[:-1])
         k = int(np.flatnonzero((edges <= row * self._r) & (edges % self._r == 0))[-1])
         self._next, self._done_rows, self._released = k * self._columns, k, row
-        self._open[:k], self._units_done[:k] = [0] * k, [self._columns] * k
+        self._units_done[:k] = [self._columns] * k
+        self._writer.skip(k)
 
     # -- the consumer's side
 
@@ -208,35 +187,7 @@ class NetworkReader:
         return unit
 
     def run_unit(self, unit: int, scratch: Scratch) -> Done:
-        row, col = divmod(unit, self._columns)
-        y0, y1 = self._ys[row], self._ys[row + 1]
-        x0, x1 = self._xs[col], self._xs[col + 1]
-        i0 = row * self._plan.rows_per_unit
-        i1 = min(self._level.rows, i0 + self._plan.rows_per_unit)
-        j0, j1 = self._spans[col]
-        done = Done()
-        if not self._assembles or (i1 - i0 == 1 and j1 - j0 == 1):
-            for i in range(i0, i1):
-                if self._straight and self._read_straight(i, done):
-                    continue
-                for j in range(j0, j1):
-                    self._place(*self._segment(i, j, x0, x1, scratch, done))
-        else:
-            whole = scratch.take("unit", (y1 - y0) * (x1 - x0) * 3).reshape(y1 - y0, x1 - x0, 3)
-            for i in range(i0, i1):
-                for j in range(j0, j1):
-                    src, y, x = self._segment(i, j, x0, x1, scratch, done)
-                    whole[y - y0 : y - y0 + src.shape[0], x - x0 : x - x0 + src.shape[1]] = src
-            self._place(whole, y0, x0)
-        self._seams.unit_done(y0, y1, self.ring)
-        if self._row_work:
-            with self._pool.lock:
-                self._open[row] -= 1
-                last = self._open[row] == 0
-            if last:
-                self._seams.row_of_units_done(y0, y1, self.ring)
-                self._repeat_edges(row)
-        return done
+        return self._writer.write(unit, scratch)
 
     def finished(self, unit: int, done: Done | BaseException, seconds: float) -> bool:
         self._running -= 1
@@ -248,9 +199,13 @@ class NetworkReader:
         self.stats.segments += done.segments
         self.stats.stored_bytes += done.stored
         self.stats.pixels += done.pixels
+        if done.bad:
+            self.stats.bad_segments += len(done.bad)
+            self.stats.bad_pixels += done.bad_pixels
+            self.stats.bad.extend(done.bad[: BAD_TEXTS - len(self.stats.bad)])
         could = self._fits()
         self._units_done[unit // self._columns] += 1
-        while self._done_rows < len(self._open) and self._units_done[self._done_rows] == self._columns:
+        while self._done_rows < len(self._units_done) and self._units_done[self._done_rows] == self._columns:
             self._done_rows += 1
         # Waking a thread costs as much as reading a plain strip. Whoever waits for a row sleeps until it is there, or
         # until nothing goes on without it; threads that look for units sleep until there are some.
@@ -268,105 +223,21 @@ class NetworkReader:
         return wrapped
 
     def _ready(self) -> int:
-        if self._done_rows == len(self._open):
+        if self._done_rows == len(self._units_done):
             return self._plan.network.height
         return self._ys[self._done_rows] // self._r
 
     def _fits(self) -> bool:
         """Whether there is another unit, and the rows that it writes are free."""
         row = self._next // self._columns
-        if row >= len(self._open):
+        if row >= len(self._units_done):
             return False
-        last = row == len(self._open) - 1
+        last = row == len(self._units_done) - 1
         top = self._plan.network.height if last else -(-self._ys[row + 1] // self._r)
         # Rows that were given up before they were ready are still to be written, and may not be overtaken.
         return top <= min(self._released, self._ready()) + len(self.ring)
 
     def _stuck(self) -> bool:
         """Whether nothing runs and the next unit waits for rows that only the waiting thread releases."""
-        more = self._next < len(self._open) * self._columns
+        more = self._next < len(self._units_done) * self._columns
         return more and not self._running and not self._fits() and self._releaser == threading.get_ident()
-
-    def _read_straight(self, i: int, done: Done) -> bool:
-        """Read an uncompressed strip into the ring without a copy in between; False when it has to be looked at."""
-        y0, y1, count = int(self._level.ys[i]), int(self._level.ys[i + 1]), len(self.ring)
-        at = y0
-        while at < y1:
-            n = min(y1 - at, count - at % count)
-            if not self._level.source.read_plain(i, at - y0, self.ring[at % count : at % count + n]):  # type: ignore[attr-defined]
-                return False
-            at += n
-        done.segments += 1
-        done.stored += self._level.source.stored(i, 0)
-        done.pixels += (y1 - y0) * self._plan.level_size.width
-        return True
-
-    def _segment(self, i: int, j: int, x0: int, x1: int, scratch: Scratch, done: Done) -> tuple[U8, int, int]:
-        """Decode segment (i, j), cut to level columns x0..x1: its pixels and the level pixel of its corner."""
-        level = self._level
-        y, x = int(level.ys[i]), int(level.xs[j])
-        try:
-            src = level.source.read(i, j, scratch)
-        except BadSegment as error:
-            if not self._white:
-                raise
-            height, width = int(level.ys[i + 1]) - y, int(level.xs[j + 1]) - x
-            src = scratch.take("rgb", height * width * 3).reshape(height, width, 3)
-            src[:] = 255
-            with self._pool.lock:
-                self.stats.bad_segments += 1
-                self.stats.bad_pixels += height * width * self._plan.downsample**2
-                if len(self.stats.bad) < 20:
-                    self.stats.bad.append(error.reason)
-        done.segments += 1
-        done.stored += level.source.stored(i, j)
-        done.pixels += src.shape[0] * src.shape[1]
-        a, b = max(x0, x), min(x1, x + src.shape[1])
-        return src[:, a - x : b - x], y, a
-
-    def _place(self, src: U8, y0: int, x0: int) -> None:
-        """Shrink the whole network pixels of `src` into the ring and add its ragged edges to the seams."""
-        r, size = self._r, self._plan.level_size
-        y1, x1 = y0 + src.shape[0], x0 + src.shape[1]
-        right = self._xs[-1]
-        a0, b0 = -(-y0 // r) * r, -(-x0 // r) * r
-        a1 = y1 if y1 == size.height else y1 // r * r
-        b1 = x1 if x1 == right else x1 // r * r
-        if a0 > y0:
-            self._seams.add_row(src[: a0 - y0], y0, x0)
-        if max(a0, a1) < y1:
-            self._seams.add_row(src[max(a0, a1) - y0 :], max(a0, a1), x0)
-        if a1 <= a0:
-            return
-        middle = src[a0 - y0 : a1 - y0]
-        if b0 > x0:
-            self._seams.add_column(middle[:, : b0 - x0], a0, x0)
-        if max(b0, b1) < x1:
-            self._seams.add_column(middle[:, max(b0, b1) - x0 :], a0, max(b0, b1))
-        if b1 <= b0:
-            return
-        self._shrink(middle[:, b0 - x0 : b1 - x0], a0 // r, b0 // r - self._x0)
-
-    def _shrink(self, src: U8, row: int, col: int) -> None:
-        """Shrink pixels whose corner is a network pixel's into the ring, around its end where needed."""
-        r, count = self._r, len(self.ring)
-        done, rows = 0, -(-src.shape[0] // r)
-        cols = -(-src.shape[1] // r)
-        while done < rows:
-            at = (row + done) % count
-            n = min(rows - done, count - at)
-            out = self.ring[at : at + n, col : col + cols]
-            shrink(src[done * r : (done + n) * r], r, out)
-            done += n
-
-    def _repeat_edges(self, row: int) -> None:
-        """Repeat the last column, and the last row, where the level has one less than the slide's network grid."""
-        y0, y1 = self._ys[row] // self._r, -(-self._ys[row + 1] // self._r)
-        grid, network, count = self._grid, self._plan.network, len(self.ring)
-        missing = self._x0 + self.ring.shape[1] - grid.width
-        if missing > 0 and self.ring.shape[1] > missing:
-            for y in range(y0, y1):
-                self.ring[y % count, -missing:] = self.ring[y % count, -missing - 1]
-        if row == len(self._open) - 1:
-            for y in range(grid.height, network.height):
-                self.ring[y % count] = self.ring[(grid.height - 1) % count]

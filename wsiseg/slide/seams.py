@@ -36,6 +36,7 @@ class Seams:
         self._lock = threading.Lock()
         self._rows: dict[int, U32] = {}
         self._pending = _contributions(ys, size.height, scale, len(xs) - 1)
+        self._has_rows = len(self._pending) > 0
         width = -(-(int(xs[-1]) - self._x0) // scale)
         slots = min(slots, len(self._pending))
         self._free: list[U32] = [np.zeros((1, width, 3), np.uint32) for _ in range(slots)]
@@ -48,6 +49,11 @@ class Seams:
             - self._x0
         )
         self._width_counts = counts.astype(np.uint32)
+
+    @property
+    def none(self) -> bool:
+        """Whether no edge lies inside a network pixel."""
+        return not self._has_rows and not self.has_columns
 
     @property
     def has_columns(self) -> bool:

@@ -35,6 +35,12 @@ class TiffSource:
         self._upright = layout.orientation == 1
         # Asked for with every segment, and counted out anew by the layout each time.
         self._rows, self._cols, self._planes = layout.rows, layout.cols, layout.planes
+        # One stored segment for each shown one, in the same place.
+        self._single = self._upright and self._planes == 1
+        kind = (layout.samples, layout.bits, layout.kind)
+        # What the decoder gives is 8-bit RGB, unless the codec leaves YCbCr to the reader.
+        rgb = kind == (3, 8, "u") and layout.photometric in (2, 6) and layout.compression != 33003
+        self._as_decoded = self._single and rgb
         self._max_stored = limits.MAX_GROWTH * layout.segment_bytes() + limits.MAX_STORED_EXTRA
 
     @property
@@ -83,6 +89,8 @@ class TiffSource:
         return need
 
     def stored(self, row: int, col: int) -> int:
+        if self._single:
+            return self.layout.counts.item(row * self._cols + col)
         return sum(int(self.layout.counts[i]) for i in self._indices(*self._place(row, col)))
 
     def total_stored(self) -> int:
@@ -110,6 +118,8 @@ class TiffSource:
         width = min(lay.segment.width, lay.size.width - q * lay.segment.width)
         try:
             planes = self.samples(p, q, scratch)
+            if self._as_decoded and planes is not None and planes[0].shape == (height, width, 3):
+                return planes[0]  # type: ignore[return-value]
             if planes is None:
                 rgb = scratch.take("rgb", height * width * 3).reshape(height, width, 3)
                 rgb[:] = 255
@@ -124,7 +134,7 @@ class TiffSource:
 
     @property
     def plain(self) -> bool:
-        """Whether the file's bytes are the pixels: whole rows of uncompressed 8-bit RGB, upright, one strip per row."""
+        """Whether the file's bytes are the pixels: uncompressed 8-bit RGB in one plane, upright."""
         lay = self.layout
         kind = (
             lay.compression,
@@ -135,23 +145,17 @@ class TiffSource:
             lay.bits,
             lay.kind,
         )
-        return kind == (1, 1, 1, 2, 3, 8, "u") and not (lay.tiled or lay.planar) and lay.orientation == 1
+        return kind == (1, 1, 1, 2, 3, 8, "u") and not lay.planar and lay.orientation == 1
 
-    def read_plain(self, row: int, first: int, out: U8) -> bool:
-        """Read rows of a `plain` strip, from its row `first` on, straight into `out` [n, width, 3], C-contiguous.
+    @property
+    def descriptor(self) -> int:
+        """The open file; as long as the slide is."""
+        return self._file.fd
 
-        False when the strip is missing or damaged: `read` says how.
-        """
-        lay = self.layout
-        offset, count, start = int(lay.offsets[row]), int(lay.counts[row]), first * lay.row_bytes
-        need = min(lay.segment.height, lay.size.height - row * lay.segment.height) * lay.row_bytes
-        if offset < 8 or count < need or offset + count > self._file.size:
-            return False
-        try:
-            pread(self._file.fd, offset + start, out.nbytes, out.reshape(-1))
-        except (BadStream, OSError):
-            return False
-        return True
+    @property
+    def file_size(self) -> int:
+        """Bytes."""
+        return self._file.size
 
     def samples(self, p: int, q: int, scratch: Scratch) -> list[npt.NDArray[np.generic]] | None:
         """Decoded samples of stored segment (p, q), one array [h, w, n] per plane; None where it is missing."""

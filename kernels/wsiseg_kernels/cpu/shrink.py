@@ -56,9 +56,9 @@ def shrink(src: U8, scale: int, out: U8) -> None:
     if out.strides[1] != 3 or out.strides[2] != 1:
         raise ValueError(NOT_SIDE_BY_SIDE)
     if scale == 1:
-        _copy(src, out)
+        copy_block(src, out)
     elif scale <= NARROW:
-        _shrink_narrow(src, scale, out, np.empty((2, bw * 3 + ROOM), np.uint16))
+        shrink_block(src, scale, out, np.empty((2, bw * 3 + ROOM), np.uint16))
     else:
         src = np.ascontiguousarray(src)
         _shrink(src.reshape(bh, bw * 3), scale, _lines(out), np.empty((2, bw * 3), np.uint32))
@@ -233,7 +233,7 @@ def _means_narrow(sums, count, n, out, v):
 
 
 @kernel_for("void(Array(uint8, 3, 'A', readonly=True), uint8[:, :, :])")
-def _copy(src, out):
+def copy_block(src, out):
     length = src.shape[1] * 3
     for v in range(src.shape[0]):
         for i in range(0, length, LINE):
@@ -249,7 +249,7 @@ def _copy(src, out):
 
 
 @kernel_for("void(Array(uint8, 3, 'A', readonly=True), int64, uint8[:, :, :], uint16[:, ::1])")
-def _shrink_narrow(src, scale, out, work):
+def shrink_block(src, scale, out, work):
     """The blocks of all rows, for a scale of at most `NARROW`. work uint16 [2, 3 bw + ROOM]."""
     length = src.shape[1] * 3
     whole = src.shape[1] // scale
