@@ -10,7 +10,8 @@ from ..definitions import denominator, gaussian_weights
 from .blend import accumulate, finish
 from .objects import fill_holes, filter_area, label_runs
 from .runs import decode_runs, encode_runs, mask_to_runs, runs_to_mask
-from .shrink import shrink, shrink_add, shrink_finish
+from .shrink import shrink
+from .sums import shrink_add, shrink_finish
 from .tiles import gather_tile, tissue_count
 from .transitions import close_transitions, find_transitions, transitions_to_runs
 

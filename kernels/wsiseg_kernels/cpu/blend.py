@@ -8,6 +8,7 @@ import numpy as np
 from ..arrays import F32
 from ..definitions import QUANTA
 from .jit import kernel
+from .vectors import AHEAD, LINE, prefetch
 
 # A float32 between 8 and 16 is a multiple of 2**-20: adding this to a number of [-4, 4) and taking it away again rounds
 # it to one, ties to even, as rint(x * 2**20) / 2**20 does, in two steps that every processor does on whole vectors.
@@ -38,7 +39,10 @@ def _accumulate(acc, prob, weights, y0, x0, height):
         return
     across, shift = weights[j0:j1], np.float32(SHIFT)
     for c in range(acc.shape[0]):
+        plane = acc[c]
         for i in range(max(0, -y0), min(tile, height - y0)):
+            for j in range(x0 + j0, x0 + j1, LINE // 4):
+                prefetch(plane, (y0 + i + AHEAD) % rows, j)
             sums, votes, weight = acc[c, (y0 + i) % rows, x0 + j0 : x0 + j1], prob[c, i, j0:j1], weights[i]
             for j in range(j1 - j0):
                 sums[j] += (weight * across[j]) * ((votes[j] + shift) - shift)

@@ -19,6 +19,10 @@ LANES = 64
 SUMS = 32
 """Values that the folds write, and the roundings read and write."""
 
+AHEAD, LINE = 4, 64
+"""So many rows ahead their cache lines, of so many bytes, are asked for. The rows of a window of a ring lie in pages of
+their own, where no processor looks ahead by itself: each row would wait for the memory."""
+
 _I8, _I16, _I32 = ir.IntType(8), ir.IntType(16), ir.IntType(32)
 
 
