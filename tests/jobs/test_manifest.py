@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,9 @@ def test_the_frozen_list_reads_back(tmp_path: Path) -> None:
 )
 def test_ids(path: str, name: str) -> None:
     assert slide_id(path) == name
+
+
+def test_a_name_that_is_not_utf8_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"a\xff.tif")).write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"a\\xff\.tif: its name is not UTF-8; rename it"):
+        find_slides([tmp_path])

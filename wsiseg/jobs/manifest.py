@@ -91,7 +91,7 @@ def find_slides(inputs: Iterable[str | os.PathLike[str]], suffixes: Sequence[str
     A file that is named is taken whatever its extension; in folders only `suffixes` count. Hidden files do not.
 
     Raises:
-        UsageError: nothing found, a name that does not exist, or two files with the same id.
+        UsageError: nothing found, a name that does not exist or is not UTF-8, or two files with the same id.
     """
     names = [os.fspath(name) for name in inputs]
     if not names:
@@ -107,6 +107,7 @@ def find_slides(inputs: Iterable[str | os.PathLike[str]], suffixes: Sequence[str
     entries = []
     for path, root in found.values():
         name = slide_id(path)
+        _check_name(path)
         if name in seen:
             first, second = sorted((seen[name], path))
             raise UsageError(f"two slides have the id {name!r}: {first} and {second}; rename one")
@@ -117,6 +118,15 @@ def find_slides(inputs: Iterable[str | os.PathLike[str]], suffixes: Sequence[str
     entries.sort(key=lambda entry: entry[0])
     slides = tuple(Slide(i, *entry) for i, entry in enumerate(entries))
     return Manifest(os.path.commonpath([root for _, root in found.values()]), slides)
+
+
+def _check_name(path: str) -> None:
+    """Refuse a name that no CSV, record or log could hold."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        shown = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        raise UsageError(f"{shown}: its name is not UTF-8; rename it") from None
 
 
 def slide_id(path: str) -> str:

@@ -70,6 +70,8 @@ def converter(path: str | os.PathLike[str], layout: TiffLayout, depth: int) -> C
         and layout.compression not in (33004, 33005, 34712, 50001, 34927)
     ):
         raise UnsupportedSlide(path, "YCbCr pixels without JPEG compression are not read")
+    if photometric == 6 and layout.planar:
+        raise UnsupportedSlide(path, "YCbCr pixels in separate planes are not read")
     base = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}.get(photometric)
     if base is None:
         raise UnsupportedSlide(path, f"{photometric_name(photometric)} pixels are not read")

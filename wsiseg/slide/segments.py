@@ -150,6 +150,9 @@ def _image(layout: TiffLayout, decompress: Any, measure: Any) -> Decode:
     dtype = np.dtype(np.uint16 if layout.bits > 8 else np.uint8)
 
     def decode(data: Any, row: int, col: int, scratch: Scratch) -> Array:
+        if layout.fillorder == 2 and layout.compression in WEBP:
+            # libtiff turns the bits of all but its image codecs' streams, and counts WebP among the plain ones.
+            data = imagecodecs.bitorder_decode(bytes(data))
         frame = measure(data)
         check_fit(frame.size, frame.samples or samples, limit, samples)
         out = scratch.take("decoded", frame.size.pixels * samples * dtype.itemsize).view(dtype)

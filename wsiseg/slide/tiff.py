@@ -64,11 +64,20 @@ def _open(file: RawFile, tiff: Any, mpp: float | None) -> Opened:
             f"{layout.bits}-bit samples of which {depth} bits are used; scaled to 8 bits by >> {depth - 8}"
         )
         source = TiffSource(file, split_strips(layout), depth)
+    if tiff.is_bif:
+        warnings.append("Ventana's tiles overlap as they were scanned; they are put side by side")
+    if layout.compression == 33004 and layout.samples >= 3:
+        warnings.append(
+            "JPEG 2000 of compression 33004 is taken as RGB; libvips stores YCbCr under that number"
+        )
     if layout.samples > 3 or (layout.samples == 2 and layout.photometric < 4):
         warnings += _extra_samples(layout)
     missing = int(np.count_nonzero(layout.counts == 0))
+    what = "tiles" if layout.tiled else "strips"
+    if missing == len(layout.counts):
+        # A writer that gave up leaves such files; a slide all white would be a result that nobody questions.
+        raise SlideError(file.path, f"none of its {missing} {what} is in the file (all byte counts are 0)")
     if missing:
-        what = "tiles" if layout.tiled else "strips"
         warnings.append(
             f"{missing} of {len(layout.counts)} {what} are missing (byte count 0); they are white"
         )
@@ -83,6 +92,7 @@ def _open(file: RawFile, tiff: Any, mpp: float | None) -> Opened:
                 levels.append(_level(len(levels), source.size, lower_source))
         except SlideError as error:
             warnings.append(f"a lower resolution is not used: {error.reason}")
+    warnings += _unread(tiff, pages, base, {x.note for x in levels})
     levels = [levels[0], *sorted(levels[1:], key=lambda x: -x.size.pixels)]
     levels = [replace(x, index=i) for i, x in enumerate(levels)]
     found = _mpp(tiff, page)
@@ -141,13 +151,46 @@ def _pages(file: RawFile, tiff: Any) -> tuple[list[Any], list[str]]:
     return pages, warnings
 
 
+def _unread(tiff: Any, pages: list[Any], base: int, read: set[str]) -> list[str]:
+    """A line about pages as large as the slide, or larger, that are not part of it; masks have a flag of their own."""
+    page, out = pages[base], []
+    # With metadata of its own, a file says which pages are channels; Leica's first picture is of the whole glass.
+    if tiff.is_imagej or tiff.is_shaped or tiff.is_scn:
+        return []
+    others = [i for i, p in enumerate(pages) if i != base and f"page {i}" not in read]
+    masks = [i for i in others if int(pages[i].subfiletype or 0) & 4]
+    if masks:
+        out.append(f"page {masks[0]} is a transparency mask; it is not used")
+    wide, tall = int(page.imagewidth), int(page.imagelength)
+    same = [
+        i for i in others if (pages[i].imagewidth, pages[i].imagelength) == (wide, tall) and i not in masks
+    ]
+    larger = [i for i in others if int(pages[i].imagewidth) * int(pages[i].imagelength) > wide * tall]
+    if same and page.samplesperpixel > 1:
+        out.append(f"{len(same)} more pages of its size are not read, from page {same[0]} on")
+    if larger:
+        big = pages[larger[0]]
+        out.append(f"page {larger[0]} is larger ({big.imagewidth} x {big.imagelength}); page {base} is read")
+    return out
+
+
 def _base(file: RawFile, tiff: Any, pages: list[Any], warnings: list[str]) -> int:
-    """The index of the page that is the slide at full size: the first, unless a larger tiled one follows."""
+    """The index of the page that is the slide at full size.
+
+    The first, unless a larger tiled one follows a picture in strips, or the first is a reduction of a later one: it
+    says so, or its sides are a whole fraction of the later one's (a pyramid stored smallest first).
+    """
 
     def area(i: int) -> int:
         return int(pages[i].imagelength) * int(pages[i].imagewidth)
 
     first = pages[0]
+    if int(first.subfiletype or 0) & 1 and not tiff.is_scn:
+        whole = [i for i, p in enumerate(pages) if not int(p.subfiletype or 0) & 5 and area(i) > area(0)]
+        if whole:
+            largest = max(whole, key=lambda i: (area(i), -i))
+            warnings.append(f"page {largest} is the slide; page 0 says that it is a reduced picture")
+            return largest
     tiled = [i for i, p in enumerate(pages) if p.is_tiled and not int(p.subfiletype or 0) & 5]
     if tiled and (not first.is_tiled or tiff.is_scn):
         largest = max(tiled, key=lambda i: (area(i), -i))
@@ -155,7 +198,22 @@ def _base(file: RawFile, tiff: Any, pages: list[Any], warnings: list[str]) -> in
             if not tiff.is_scn:
                 warnings.append(f"page {largest} is the slide; page 0 is a smaller picture")
             return largest
+    if first.is_tiled and not (tiff.is_ome or tiff.is_imagej or tiff.is_shaped):
+        alike = [i for i in tiled if _reduces(first, pages[i])]
+        if alike:
+            largest = max(alike, key=lambda i: (area(i), -i))
+            warnings.append(f"page {largest} is the slide; page 0 is a lower resolution of it")
+            return largest
     return 0
+
+
+def _reduces(small: Any, large: Any) -> bool:
+    """Whether a page's sides are those of another one divided by a whole number, both with pixels of one kind."""
+    sizes = [Size(int(p.imagelength), int(p.imagewidth)) for p in (large, small)]
+    if min(sizes[1].height, sizes[1].width) < 8:
+        return False
+    kinds = [(p.samplesperpixel, p.bitspersample, p.photometric) for p in (large, small)]
+    return kinds[0] == kinds[1] and whole_downsample(*sizes) >= 2
 
 
 def _axes(file: RawFile, tiff: Any, pages: int, warnings: list[str]) -> dict[str, int]:
@@ -192,7 +250,7 @@ def _channels(file: RawFile, tiff: Any, pages: list[Any], base: int, warnings: l
             return layout
         others = {"C": 3}
         warnings.append("three equal gray pages; read as red, green and blue")
-    elif list(others.values()) == [3] and layout.samples == 1:
+    elif list(others.values()) == [3] and layout.samples == 1 and not {"Z", "T"} & set(others):
         if "C" in others and layout.photometric != 2:
             warnings.append("three gray channels; read as red, green and blue")
     else:

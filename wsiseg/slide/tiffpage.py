@@ -13,6 +13,27 @@ from wsiseg.geometry import Size, ceil_div
 from wsiseg.slide import limits
 from wsiseg.slide.tifflayout import TiffLayout
 
+# Tags without which the pixels would be read wrongly, not just described less well.
+PIXEL_TAGS = {
+    256: "width",
+    257: "height",
+    258: "number of bits",
+    259: "compression",
+    262: "photometric interpretation",
+    266: "fill order",
+    274: "orientation",
+    277: "number of samples",
+    278: "number of rows in a strip",
+    284: "planar configuration",
+    317: "predictor",
+    320: "colour map",
+    322: "tile width",
+    323: "tile height",
+    332: "ink set",
+    338: "list of extra samples",
+    339: "sample format",
+    347: "JPEG table",
+}
 KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}
 
 
@@ -22,6 +43,7 @@ def page_layout(path: str | os.PathLike[str], page: Any, name: str) -> TiffLayou
     Raises:
         UnsupportedSlide, SlideError: with the reason.
     """
+    _check_tags(path, page, name)
     height, width = _integer(page.imagelength), _integer(page.imagewidth)
     limits.check_size(path, height, width)
     if _integer(page.imagedepth) > 1:
@@ -58,6 +80,18 @@ def page_layout(path: str | os.PathLike[str], page: Any, name: str) -> TiffLayou
     header = getattr(page, "jpegheader", None)
     tables = getattr(page, "jpegtables", None)
     orientation = _integer(page.tags.valueof(274, 1))
+    colormap, oddities = _colormap(page), []
+    if not 1 <= orientation <= 8:
+        oddities.append(f"orientation {orientation} is not defined; taken as upright")
+    if 262 not in page.tags:
+        oddities.append("it does not say what its samples mean; taken as MINISWHITE")
+    if colormap is not None and 0 < colormap.max(initial=0) < 256:
+        # As libtiff and Pillow do: in 16 bits these would all be black.
+        colormap = colormap * np.uint16(257)
+        oddities.append("its colour map has 8-bit values; taken as such")
+    ink = _integer(page.tags.valueof(332, 1))
+    if _integer(page.photometric) == 5 and ink != 1:
+        raise UnsupportedSlide(path, f"{name} has inks other than CMYK (InkSet {ink}), which are not read")
     return TiffLayout(
         name=name,
         size=Size(height, width),
@@ -75,15 +109,29 @@ def page_layout(path: str | os.PathLike[str], page: Any, name: str) -> TiffLayou
         orientation=orientation if 1 <= orientation <= 8 else 1,
         extra=tuple(_integer(x) for x in _listed(page.extrasamples)),
         subsampling=_subsampling(page),
-        colormap=_colormap(page),
+        colormap=colormap,
         offsets=offsets[:count],
         counts=counts[:count],
         tables=bytes(tables) if tables else None,
         header=bytes(header) if header else None,
-        oddities=()
-        if 1 <= orientation <= 8
-        else (f"orientation {orientation} is not defined; taken as upright",),
+        oddities=tuple(oddities),
     )
+
+
+def _check_tags(path: str | os.PathLike[str], page: Any, name: str) -> None:
+    """Refuse a page with a tag that decides about pixels and that tifffile dropped: its default would be taken instead.
+
+    Raises:
+        SlideError: naming the tag.
+    """
+    form, file = page.parent.tiff, page.parent.filehandle
+    file.seek(page.offset)
+    count = int.from_bytes(file.read(form.tagnosize), "little" if form.byteorder == "<" else "big")
+    entries = file.read(min(count, 4096) * form.tagsize)
+    codes = np.frombuffer(entries[: len(entries) // form.tagsize * form.tagsize], np.uint8)
+    listed = codes.reshape(-1, form.tagsize)[:, :2].copy().view(f"{form.byteorder}u2").ravel()
+    for code in sorted(set(listed.tolist()) & PIXEL_TAGS.keys() - set(page.tags.keys())):
+        raise SlideError(path, f"{name} has a {PIXEL_TAGS[code]} (tag {code}) that cannot be read")
 
 
 def _integer(value: Any) -> int:

@@ -82,6 +82,8 @@ def _open(path: str, node: Any, mpp: float | None) -> Opened:
         depth = used_bits(source.samples, source.layout.rows, source.layout.cols, source.layout.bits)
         warnings.append(f"16-bit samples of which {depth} bits are used; scaled to 8 bits by >> {depth - 8}")
         source = ZarrSource(path, first, axes, "level 0", depth)
+    if source.layout.samples == 4:
+        warnings.append("its fourth channel is taken as transparency and put on white")
     levels = [_level(0, source.size, source)]
     for i, array in enumerate(arrays[1:], 1):
         try:
