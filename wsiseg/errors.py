@@ -55,7 +55,9 @@ class SlideError(WsisegError):
 
     def __init__(self, path: str | os.PathLike[str], reason: str, hint: str = "") -> None:
         self.path, self.reason, self.hint = os.fspath(path), reason, hint
-        super().__init__(f"{self.path}: {reason}" + (f"; {hint}" if hint else ""))
+        # A line feed or a byte that is no text in a name must not break the one line.
+        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in self.path)
+        super().__init__(f"{shown}: {reason}" + (f"; {hint}" if hint else ""))
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.path, self.reason, self.hint)

@@ -6,6 +6,7 @@ import struct
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -208,6 +209,34 @@ def cut_png(path: Path) -> None:
     path.write_bytes(data[: len(data) // 2])
 
 
+def gray_stack(axes: str, **options: Any) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        planes = np.ascontiguousarray(np.moveaxis(PICTURE, -1, 0))
+        tifffile.imwrite(path, planes, photometric="minisblack", metadata={"axes": axes}, **options)
+
+    return make
+
+
+def nothing_stored(path: Path) -> None:
+    tiled(path)
+    patch_tag(path, 325, value=bytes(4 * len(segments(path))))
+
+
+def planar_ycbcr(path: Path) -> None:
+    write_tiff(path, PICTURE, planar=True, tile=(64, 64), compression="jpeg")
+    patch_tag(path, 262, value=b"\6\0")
+
+
+def other_inks(path: Path) -> None:
+    data = np.dstack([PICTURE, PICTURE[..., 1]])
+    tifffile.imwrite(path, data, photometric="separated", extratags=[(332, 3, 1, 2, True)], metadata=None)
+
+
+def lost_tag(path: Path) -> None:
+    tiled(path, compression="lzw", predictor=True)
+    patch_tag(path, 317, count=2**31 - 1)
+
+
 WHERE = "tile row 0, column 2 of page 0 is damaged: "
 REFUSALS: list[tuple[str, Callable[[Path], None], type[SlideError], str]] = [
     ("truncated file, tiles", truncated, BadSegment, r"tile row \d, column \d of page 0 is damaged: its 12288 bytes at \d+ lie outside the file of \d+ bytes"),
@@ -242,6 +271,12 @@ REFUSALS: list[tuple[str, Callable[[Path], None], type[SlideError], str]] = [
     ("a JPEG file of 65500 x 65500", jpeg_bomb_file, UnsupportedSlide, "a JPEG of 65500 x 65500 pixels is decoded whole"),
     ("a PNG file of 10^5 x 10^5", png_bomb, UnsupportedSlide, "a PNG of 100000 x 100000 pixels is decoded whole"),
     ("a PNG file cut short", cut_png, BadSegment, "the image is damaged"),
+    ("no tile stored at all", nothing_stored, SlideError, r"none of its 6 tiles is in the file \(all byte counts are 0\)"),
+    ("a tag that cannot be read", lost_tag, SlideError, r"page 0 has a predictor \(tag 317\) that cannot be read"),
+    ("three planes along Z", gray_stack("ZYX", imagej=True), UnsupportedSlide, r"it is a stack of planes \(3 along Z\)"),
+    ("three planes along T", gray_stack("TYX", ome=True), UnsupportedSlide, r"it is a stack of planes \(3 along T\)"),
+    ("YCbCr in separate planes", planar_ycbcr, UnsupportedSlide, "YCbCr pixels in separate planes are not read"),
+    ("inks other than CMYK", other_inks, UnsupportedSlide, r"page 0 has inks other than CMYK \(InkSet 2\)"),
 ]  # fmt: skip
 
 

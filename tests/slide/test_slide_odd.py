@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 from pathlib import Path
 from typing import Any
 
@@ -87,52 +87,6 @@ def test_webp_with_its_bits_turned(tmp_path: Path, pool: DecodePool) -> None:
     assert np.array_equal(read_path(path, 1, pool), PICTURE)
 
 
-def stack(axes: str, **options: Any) -> Callable[[Path], None]:
-    def make(path: Path) -> None:
-        planes = np.ascontiguousarray(np.moveaxis(PICTURE, -1, 0))
-        tifffile.imwrite(path, planes, photometric="minisblack", metadata={"axes": axes}, **options)
-
-    return make
-
-
-def nothing_stored(path: Path) -> None:
-    tifffile.imwrite(path, PICTURE, **TILE)
-    patch_tag(path, 325, value=bytes(4 * len(segments(path))))
-
-
-def planar_ycbcr(path: Path) -> None:
-    data = np.ascontiguousarray(np.moveaxis(PICTURE, -1, 0))
-    tifffile.imwrite(path, data, **{**TILE, "planarconfig": "separate", "compression": "jpeg"})
-    patch_tag(path, 262, value=b"\6\0")
-
-
-def other_inks(path: Path) -> None:
-    data = np.dstack([PICTURE, GRAY])
-    tifffile.imwrite(path, data, photometric="separated", extratags=[(332, 3, 1, 2, True)], metadata=None)
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (stack("ZYX", imagej=True), "it is a stack of planes (3 along Z)"),
-        (stack("TYX", ome=True), "it is a stack of planes (3 along T)"),
-        (planar_ycbcr, "YCbCr pixels in separate planes are not read"),
-        (other_inks, "page 0 has inks other than CMYK (InkSet 2), which are not read"),
-    ],
-)
-def test_refusals(tmp_path: Path, make: Callable[[Path], None], said: str) -> None:
-    make(tmp_path / "s.tif")
-    with pytest.raises(UnsupportedSlide) as refused, open_slide(tmp_path / "s.tif"):
-        pass
-    assert said in str(refused.value)
-
-
-def test_a_file_without_a_single_tile(tmp_path: Path) -> None:
-    nothing_stored(tmp_path / "s.tif")
-    with pytest.raises(SlideError, match=r"none of its 9 tiles is in the file \(all byte counts are 0\)"):
-        open_slide(tmp_path / "s.tif")
-
-
 def test_jpeg_2000_of_an_ambiguous_number(tmp_path: Path, pool: DecodePool) -> None:
     path = tmp_path / "s.tif"
     tifffile.imwrite(path, PICTURE, compression=33004, **TILE)
@@ -157,4 +111,56 @@ def test_a_tag_that_cannot_be_read_is_not_replaced_by_its_default(
     tifffile.imwrite(path, PICTURE, compression="lzw", predictor=True, **TILE)
     patch_tag(path, code, count=2**31 - 1)
     with pytest.raises(SlideError, match=f"page 0 has a {named}.* .tag {code}. that cannot be read"):
+        open_slide(path)
+
+
+def test_a_chunk_that_is_a_pipe_does_not_hang(tmp_path: Path, pool: DecodePool) -> None:
+    array = zarr.create_array(tmp_path / "s.zarr", shape=PICTURE.shape, chunks=(64, 64, 3), dtype="u1")
+    array[:] = PICTURE
+    chunk = tmp_path / "s.zarr" / "c" / "0" / "0" / "0"
+    chunk.unlink()
+    os.mkfifo(chunk)
+    with pytest.raises(SlideError, match="chunk row 0, column 0 of level 0 is damaged: it is not a regular"):
+        read_path(tmp_path / "s.zarr", 1, pool)
+
+
+def test_an_array_without_a_single_chunk(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "s.zarr", shape=PICTURE.shape, chunks=(64, 64, 3), dtype="u1")
+    with pytest.raises(SlideError, match="none of its chunks is there"):
+        open_slide(tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_the_first_image_of_a_collection(tmp_path: Path, pool: DecodePool, version: str) -> None:
+    old = version == "0.4"
+    root = zarr.open_group(tmp_path / "s.zarr", mode="w", zarr_format=2 if old else 3)
+    image = root.create_group("0")
+    planes = np.moveaxis(PICTURE, -1, 0)
+    array = image.create_array("0", shape=planes.shape, chunks=(1, 64, 64), dtype="u1")
+    array[:] = planes
+    scales = [{"version": version, "axes": [{"name": n} for n in "cyx"], "datasets": [{"path": "0"}]}]
+    if old:
+        root.attrs["bioformats2raw.layout"] = 3
+        image.attrs["multiscales"] = scales
+    else:
+        root.attrs["ome"] = {"version": version, "bioformats2raw.layout": 3}
+        image.attrs["ome"] = {"version": version, "multiscales": scales}
+    with open_slide(tmp_path / "s.zarr") as slide:
+        assert slide.warnings == ("it is a collection of images; the first is read",)
+    assert np.array_equal(read_path(tmp_path / "s.zarr", 1, pool), PICTURE)
+
+
+def test_a_line_feed_in_a_name_does_not_break_the_line(tmp_path: Path) -> None:
+    (tmp_path / "a\nb.tif").write_bytes(b"")
+    with pytest.raises(SlideError) as refused:
+        open_slide(tmp_path / "a\nb.tif")
+    assert str(refused.value) == f"{tmp_path}/a\\nb.tif: is empty"
+
+
+def test_a_jpeg_file_of_several_pictures(tmp_path: Path) -> None:
+    data = imagecodecs.jpeg8_encode(PICTURE)
+    note = b"\xff\xe2\0\x0aMPF\0" + b"...."
+    path = tmp_path / "s.jpg"
+    path.write_bytes(data[:2] + note + data[2:] + data)
+    with pytest.raises(UnsupportedSlide, match="a JPEG file of several pictures"):
         open_slide(path)

@@ -35,6 +35,8 @@ def open_image(file: RawFile, head: bytes, mpp: float | None) -> Opened:
             else jpeg_frame(start if file.size <= 1 << 20 else os_read(file, 0, file.size))
         )
     except BadStream as error:
+        if not png and b"MPF\0" in start[:65536]:
+            raise UnsupportedSlide(file.path, "a JPEG file of several pictures (MPO) is not read") from error
         raise SlideError(file.path, f"the {name} file is damaged: {error}") from error
     limits.check_size(file.path, frame.size.height, frame.size.width)
     if frame.size.pixels > limits.MAX_IMAGE_PIXELS:

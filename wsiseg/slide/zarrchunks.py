@@ -8,6 +8,7 @@ the size that the array's metadata gives. Arrays with other codecs or stores (sh
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,14 @@ class LocalChunks:
             BadStream: it is cut, or not what the metadata says.
         """
         try:
-            fd = os.open(self._folder / self._key(place), os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self._folder / self._key(place), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
         try:
-            count = os.fstat(fd).st_size
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise BadStream("it is not a regular file")
+            count = status.st_size
             if count > self._most:
                 raise BadStream(f"its {count} bytes are too many for {self._bytes} bytes of pixels")
             if self._decode is None and count != self._bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,10 @@ def _open(path: str, node: Any, mpp: float | None) -> Opened:
         labels = [str(n).lower() for n in names] if isinstance(names, (list, tuple)) and all(names) else []
     else:
         attributes = dict(node.attrs)
+        if "bioformats2raw.layout" in attributes.get("ome", attributes) and "0" in node:
+            warnings.append("it is a collection of images; the first is read")
+            node = node["0"]
+            attributes = dict(node.attrs)
         holder = attributes.get("ome", attributes)
         scales = holder.get("multiscales")
         if not scales:
@@ -78,6 +83,7 @@ def _open(path: str, node: Any, mpp: float | None) -> Opened:
     axes = _axes(path, first.shape, labels)
     depth = 8
     source = ZarrSource(path, first, axes, "level 0", depth)
+    _check_stored(path, first)
     if source.layout.bits > 8:
         depth = used_bits(source.samples, source.layout.rows, source.layout.cols, source.layout.bits)
         warnings.append(f"16-bit samples of which {depth} bits are used; scaled to 8 bits by >> {depth - 8}")
@@ -102,6 +108,16 @@ def _open(path: str, node: Any, mpp: float | None) -> Opened:
         warnings=(*warnings, *picked.warnings),
         format=label,
     )
+
+
+def _check_stored(path: str, array: Any) -> None:
+    """Refuse an array in a local folder without a single chunk: a copy that broke off, not a slide of one colour."""
+    root = getattr(array.store, "root", None)
+    if root is None:
+        return
+    with os.scandir(os.path.join(root, array.path)) as entries:
+        if all(e.name == "zarr.json" or e.name.startswith(".") for e in entries):
+            raise SlideError(path, "none of its chunks is there")
 
 
 def _level(index: int, full: Size, source: ZarrSource) -> Level:
