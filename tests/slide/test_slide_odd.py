@@ -164,3 +164,10 @@ def test_a_jpeg_file_of_several_pictures(tmp_path: Path) -> None:
     path.write_bytes(data[:2] + note + data[2:] + data)
     with pytest.raises(UnsupportedSlide, match="a JPEG file of several pictures"):
         open_slide(path)
+
+
+def test_more_tiles_than_the_size_needs_are_told(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "s.tif", PICTURE, **TILE)
+    patch_tag(tmp_path / "s.tif", 257, value=b"\x40\0")
+    with open_slide(tmp_path / "s.tif") as slide:
+        assert slide.warnings == ("page 0 lists 9 tiles, its size needs 3; the first ones are read",)

@@ -83,6 +83,10 @@ def page_layout(path: str | os.PathLike[str], page: Any, name: str) -> TiffLayou
     colormap, oddities = _colormap(page), []
     if not 1 <= orientation <= 8:
         oddities.append(f"orientation {orientation} is not defined; taken as upright")
+    if len(offsets) > count:
+        oddities.append(
+            f"{name} lists {len(offsets)} {what}s, its size needs {count}; the first ones are read"
+        )
     if 262 not in page.tags:
         oddities.append("it does not say what its samples mean; taken as MINISWHITE")
     if colormap is not None and 0 < colormap.max(initial=0) < 256:
