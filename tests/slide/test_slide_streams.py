@@ -49,6 +49,8 @@ def said(measure: Callable[[bytes], Frame], data: bytes) -> Frame | str:
 def plain_state(data: bytes, start: int, *, baseline: bool, restarts: bool, part: bool) -> str:
     """What is wrong with the scan that begins at `start`, byte by byte; nothing: an empty text."""
     end = data.rfind(b"\xff\xd9", start)
+    while data[:end].endswith(b"\xff\xd9") and end - 2 >= start:
+        end -= 2
     if end < 0 and part and len(data) >= start + 2 and data[-2] == 0xFF and 0xD0 <= data[-1] <= 0xD7:
         end = len(data)
     if end < 0:
@@ -99,13 +101,31 @@ def test_scans_are_looked_at_as_byte_by_byte(part: bool) -> None:
             data[at : at + 2] = bytes([255, rng.choice(MARKERS)])
         if rng.random() < 0.3:
             del data[rng.integers(len(data)) :]
-        if rng.random() < 0.2:
+        for _ in range(rng.choice(4, p=[0.7, 0.1, 0.1, 0.1])):
             data += bytes([255, rng.choice(MARKERS)])
         want = said(lambda d: plain_frame(d, part=part), bytes(data))
         answers.add(want if isinstance(want, str) else "")
         assert told(lambda d: jpeg_frame(d, part=part), bytes(data)) == want
         assert told(lambda d: frames(np.frombuffer(d, np.uint8)), bytes(data)) == want
     assert {"", "its JPEG scan is cut", "its JPEG scan is garbled"} <= answers
+
+
+def test_restart_markers_that_the_stream_does_not_announce_are_damage() -> None:
+    """A stream's beginning sets the interval to none, whatever tables before it said: decoders stop at the first marker."""
+    whole = cv2.imencode(".jpg", picture(64, 64)[..., ::-1], [cv2.IMWRITE_JPEG_RST_INTERVAL, 2])[1].tobytes()
+    assert jpeg_frame(whole).size == Size(64, 64)
+    at = whole.index(b"\xff\xdd\0\x04")
+    bare = whole[:at] + whole[at + 6 :]
+    tables = b"\xff\xd8" + whole[at : at + 6] + b"\xff\xd9"
+    wrong = imagecodecs.jpeg8_decode(bare, tables=tables)
+    assert (wrong != imagecodecs.jpeg8_decode(whole)).any()
+    with pytest.raises(BadStream, match="markers where none can be"):
+        jpeg_frame(bare)
+
+
+def test_an_end_marker_twice_is_fine() -> None:
+    whole = imagecodecs.jpeg8_encode(picture(64, 64))
+    assert jpeg_frame(whole + b"\xff\xd9\xff\xd9").size == Size(64, 64)
 
 
 def test_samples() -> None:

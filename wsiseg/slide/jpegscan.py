@@ -35,6 +35,8 @@ def scan_state(data, headers, baseline, restarts, part):  # type: ignore[no-unty
     end = n - 2  # writers may pad after the end marker
     while end >= start and not (data[end] == 0xFF and data[end + 1] == 0xD9):
         end -= 1
+    while end - 2 >= start and data[end - 2] == 0xFF and data[end - 1] == 0xD9:
+        end -= 2  # some write it twice
     if end < start and part and n >= start + 2 and data[n - 2] == 0xFF and data[n - 1] & 0xF8 == 0xD0:
         end = n
     if end < start:
