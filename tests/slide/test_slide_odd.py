@@ -171,3 +171,14 @@ def test_more_tiles_than_the_size_needs_are_told(tmp_path: Path) -> None:
     patch_tag(tmp_path / "s.tif", 257, value=b"\x40\0")
     with open_slide(tmp_path / "s.tif") as slide:
         assert slide.warnings == ("page 0 lists 9 tiles, its size needs 3; the first ones are read",)
+
+
+@pytest.mark.parametrize("where", [".", "0"])
+def test_zarr_metadata_that_is_a_pipe_is_refused(tmp_path: Path, where: str) -> None:
+    folder = tmp_path / "s.zarr"
+    zarr.save_array(folder / "0", PICTURE)
+    metadata = folder / where / "zarr.json"
+    metadata.unlink(missing_ok=True)
+    os.mkfifo(metadata)
+    with pytest.raises(SlideError, match=f"{metadata.relative_to(folder)} is not a regular file"):
+        open_slide(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from wsiseg.slide.mpp import MICRONS, pick_mpp
 from wsiseg.slide.opened import Opened
 from wsiseg.slide.pixels import converter
 from wsiseg.slide.tifflayout import TiffLayout
+from wsiseg.slide.zarrcheck import check_metadata, check_stored
 from wsiseg.slide.zarrchunks import local_chunks
 
 I64_EMPTY = np.zeros(0, np.int64)
@@ -39,6 +39,7 @@ def open_zarr(path: str, mpp: float | None) -> Opened:
     """
     import zarr
 
+    check_metadata(path)
     try:
         node = zarr.open(path, mode="r")
     except Exception as error:
@@ -83,7 +84,7 @@ def _open(path: str, node: Any, mpp: float | None) -> Opened:
     axes = _axes(path, first.shape, labels)
     depth = 8
     source = ZarrSource(path, first, axes, "level 0", depth)
-    _check_stored(path, first)
+    check_stored(path, first)
     if source.layout.bits > 8:
         depth = used_bits(source.samples, source.layout.rows, source.layout.cols, source.layout.bits)
         warnings.append(f"16-bit samples of which {depth} bits are used; scaled to 8 bits by >> {depth - 8}")
@@ -108,16 +109,6 @@ def _open(path: str, node: Any, mpp: float | None) -> Opened:
         warnings=(*warnings, *picked.warnings),
         format=label,
     )
-
-
-def _check_stored(path: str, array: Any) -> None:
-    """Refuse an array in a local folder without a single chunk: a copy that broke off, not a slide of one colour."""
-    root = getattr(array.store, "root", None)
-    if root is None:
-        return
-    with os.scandir(os.path.join(root, array.path)) as entries:
-        if all(e.name == "zarr.json" or e.name.startswith(".") for e in entries):
-            raise SlideError(path, "none of its chunks is there")
 
 
 def _level(index: int, full: Size, source: ZarrSource) -> Level:
