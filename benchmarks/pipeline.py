@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import threading
 from pathlib import Path
 
 from benchmarks import harness, networks
@@ -19,14 +20,15 @@ from wsiseg.bench.run import measure
 from wsiseg.geometry import Size
 from wsiseg.limits import available_cores
 from wsiseg.pipeline.config import RunConfig
-from wsiseg.pipeline.options import RunOptions
+from wsiseg.pipeline.options import RunOptions, SlideFailure, SlideTask
+from wsiseg.pipeline.start import start
 from wsiseg.resident import tighten_allocator
 from wsiseg.synth import Scene, write_slide
 from wsiseg.units import parse_width_height
 
 SIZE = "24576x16384"  # a slide of the usual size: what a slide costs once is then a small part
-# Name, network (None: the bundled one), scale, threshold (None: the model's), target. The two convolutions say something
-# near 0.5 of every pixel: at 0.7 their mask has about as many runs as one of a trained network, not thirty times as many.
+# Name, network (None: the bundled one), scale, threshold (None: the model's), target. Two convolutions of random weights say
+# something near 0.5 of every pixel: only a higher threshold gives a mask of about as many runs as a trained network's.
 CASES = {
     "resnet34": ("U-Net ResNet34 size, scale 4", networks.unet_resnet34, 4, None, 1.10),
     "bundled": ("bundled network, scale 6", None, 6, None, 1.20),
@@ -46,8 +48,8 @@ COLUMNS = (
 )
 
 
-def case(name: str, slide: Path, folder: Path, seconds: float) -> Report:
-    """One network on one slide, everything in one process."""
+def case(name: str, slide: Path, folder: Path, seconds: float) -> tuple[Report, int]:
+    """One network on one slide, everything in one process; and how many runs its mask has."""
     _, layers, scale, threshold, _ = CASES[name]
     model = "glomeruli"
     if layers is not None:
@@ -56,7 +58,12 @@ def case(name: str, slide: Path, folder: Path, seconds: float) -> Report:
         model = str(path)
     options = RunOptions(tile=512, overlap=0.25, scale=scale, level="0", tissue="none", threshold=threshold)
     config = RunConfig(models=(model,), memory=4 << 30, threads=available_cores(), options=options)
-    return measure(config, str(slide), seconds)
+    with start(config, lambda job, share: None) as started:
+        [outcome] = started.processor.process([SlideTask(0, slide.stem, str(slide))], threading.Event())
+        if isinstance(outcome, SlideFailure):
+            raise SystemExit(outcome.error)
+        runs = len(outcome.runs[0].starts)
+    return measure(config, str(slide), seconds), runs
 
 
 def row(name: str, report: Report) -> tuple[str | float, ...]:
@@ -93,10 +100,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         slide = Path(folder) / "slide.tif"
         write_slide(slide, Scene(size, 1), "tiled-jpeg")
-        reports = {name: case(name, slide, Path(folder), args.seconds) for name in names}
+        measured = {name: case(name, slide, Path(folder), args.seconds) for name in names}
+    reports = {name: report for name, (report, _) in measured.items()}
     question = f"Pipeline against ideal: JPEG slide of {size}, tile 512, overlap 25 %, every tile run"
     notes = [
-        f"{CASES[name][0]}: {report.session}; {report.tiles:.0f} tiles" for name, report in reports.items()
+        f"{CASES[name][0]}: {report.session}; {report.tiles:.0f} tiles; the mask has {runs:,} runs"
+        for name, (report, runs) in measured.items()
     ]
     notes.append(
         "the networks of random weights come from benchmarks/networks.py; cores got: below 100 % other programs ran"
