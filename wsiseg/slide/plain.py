@@ -16,6 +16,9 @@ from wsiseg_kernels.cpu.jit import kernel, kernel_for
 from wsiseg_kernels.cpu.shrink import NARROW, ROOM, copy_block, shrink_block
 
 # ssize_t pread(int, void *, size_t, off_t) of the C library that every process has.
+# Of half a second cache.
+PIECE_BYTES = 1 << 18
+
 _pread: Any = types.ExternalFunction(
     "pread", types.intp(types.int32, types.voidptr, types.uintp, types.int64)
 )
@@ -46,35 +49,38 @@ def _read(fd, end, offsets, counts, segments, place, buffer, ring, work):  # typ
         segments: number of the first in the tables, how many, rows and columns of pixels in each, least bytes of each.
         place: level column of the first one's corner; level columns a..b that are wanted; network row and column where the
             ring's part begins, the column counted from the ring's; level pixels per network pixel.
-        buffer: uint8, room for one segment. ring: uint8 [rows, w, 3]. work: as of `shrink_block`.
+        buffer: uint8, room for `scale` rows of a segment and more. ring: uint8 [rows, w, 3]. work: as of `shrink_block`.
     """
     first, number, high, wide, least = segments
     x, a, b, row, col, scale = place
     line, rows = wide * 3, len(ring)
+    # Network rows that are read at a time: what is shrunk next is then in the processor's second cache.
+    pieces = max(1, buffer.size // (line * scale))
     straight = scale == 1 and number == 1 and b - a == wide and ring.shape[1] == wide
     for k in range(number):
         offset, left = offsets[first + k], x + k * wide
         if offset < 8 or counts[first + k] < least or offset + counts[first + k] > end:
             return k
-        if not straight and not _fetch(fd, offset, high * line, buffer):
-            return k
-        block = buffer[: high * line].reshape(high, wide, 3)[
-            :, max(a, left) - left : min(b, left + wide) - left
-        ]
-        u0 = col + (max(a, left) - a) // scale
-        u1 = u0 + -(-block.shape[1] // scale)
+        x0, x1 = max(a, left) - left, min(b, left + wide) - left
+        u0 = col + (left + x0 - a) // scale
+        u1 = u0 + -(-(x1 - x0) // scale)
         done, made = 0, -(-high // scale)
         while done < made:
             at = (row + done) % rows
             n = min(made - done, rows - at)
-            out, part = ring[at : at + n, u0:u1], block[done * scale : (done + n) * scale]
-            if straight:
-                if not _fetch(fd, offset + done * line, n * line, ring[at : at + n].reshape(n * line)):
-                    return k
-            elif scale == 1:
-                copy_block(part, out)
-            else:
-                shrink_block(part, scale, out, work)
+            if not straight:
+                n = min(n, pieces)
+            y0, y1 = done * scale, min(high, (done + n) * scale)
+            out = ring[at : at + n, u0:u1]
+            target = ring[at : at + n].reshape(n * ring.shape[1] * 3) if straight else buffer
+            if not _fetch(fd, offset + y0 * line, (y1 - y0) * line, target):
+                return k
+            if not straight:
+                part = buffer[: (y1 - y0) * line].reshape(y1 - y0, wide, 3)[:, x0:x1]
+                if scale == 1:
+                    copy_block(part, out)
+                else:
+                    shrink_block(part, scale, out, work)
             done += n
     return number
 
@@ -116,7 +122,8 @@ class PlainReader:
         top, x = level.ys.item(i), j0 * wide
         high, first = level.ys.item(i + 1) - top, i * level.cols + j0
         a, b = columns
-        buffer = scratch.take("stored", high * wide * 3)
+        line = wide * 3
+        buffer = scratch.take("stored", min(high * line, max(PIECE_BYTES // line, self._scale) * line))
         number = _read(
             self._source.descriptor, self._source.file_size, self._offsets, self._counts,
             (first, j1 - j0, high, wide, layout.segment_bytes(i)),
