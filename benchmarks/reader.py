@@ -138,7 +138,7 @@ class Bare:
         elif self.code == 34712:
             imagecodecs.jpeg2k_decode(data, out=out)
         else:
-            names = {5: imagecodecs.lzw_decode, 8: imagecodecs.zlib_decode, 50000: imagecodecs.zstd_decode}
+            names = {5: imagecodecs.lzw_decode, 8: imagecodecs.deflate_decode, 50000: imagecodecs.zstd_decode}
             got = names[self.code](data, out=flat)
             out = np.frombuffer(got, np.uint8).reshape(-1, self.width, samples)
             if self.predictor == 2:

@@ -27,7 +27,7 @@ Array = npt.NDArray[Any]
 # By the names that zarr v2 and v3 give them. All decode into `out`.
 DECODERS: dict[str, Callable[..., Any]] = {
     "zstd": imagecodecs.zstd_decode,
-    "zlib": imagecodecs.zlib_decode,
+    "zlib": imagecodecs.deflate_decode if imagecodecs.DEFLATE.available else imagecodecs.zlib_decode,
     "gzip": imagecodecs.gzip_decode,
     "blosc": imagecodecs.blosc_decode,
 }
