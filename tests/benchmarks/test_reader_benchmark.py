@@ -14,7 +14,8 @@ from benchmarks import reader
 def test_every_layout_is_measured(tmp_path: Path, name: str) -> None:
     image = np.ascontiguousarray(reader.picture(256)[:200])
     table = reader.layout_table(name, reader.LAYOUTS[name], image, tmp_path, rounds=1)
-    assert [r.variant for r in table.rows][:2] == [
+    assert [r.variant for r in table.rows][:3] == [
+        "tifffile, 1 thread",
         "bare decoder, 1 thread",
         "bare decoder and rows, scale 1, 1 thread",
     ]
