@@ -21,8 +21,10 @@ from wsiseg.slide.level import Level
 UNIT_PIXELS = 1 << 16
 # Tiles whose edges split no network pixel are decoded one by one, so several beside each other take no memory more.
 WIDE_PIXELS = 1 << 19
-# Segments are grouped to whole network rows (columns) as long as the group stays within this many pixels on that axis.
+# Segments are grouped to whole network rows (columns) as long as the group stays within this many pixels on that axis;
+# beside each other also further, as long as what is put together has no more pixels than a processor's second cache.
 MAX_GROUP = 512
+WHOLE_PIXELS = 350_000
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,12 @@ def candidates(levels: tuple[Level, ...], scale: int, level: str) -> list[Level]
 def plan_read(slide: Size, level: Level, scale: int, stored: int) -> ReadPlan:
     """Plan reading `level` of a slide of size `slide` at `scale`; `stored` is the level's bytes in the file."""
     remaining = scale // level.downsample if level.downsample else scale
-    rows = _group(level.ys, remaining, max(1, level.segment.width))
+    rows = _group(level.ys, remaining, max(1, level.segment.width), MAX_GROUP)
     across = level.segment.width if level.cols > 1 else level.size.width
     height = min(level.size.height, level.segment.height * rows)
-    cols = _group(level.xs, remaining, height) if level.cols > 1 else 1
+    cols = (
+        _group(level.xs, remaining, height, max(MAX_GROUP, WHOLE_PIXELS // height)) if level.cols > 1 else 1
+    )
     if not assembles(level, rows, cols, remaining) and not np.any(level.xs[1:-1] % remaining):
         # At least a few units stay beside each other, for the threads.
         cols = max(cols, min(WIDE_PIXELS // (across * height), level.cols // 4))
@@ -137,12 +141,12 @@ def assembles(level: Level, rows: int, cols: int, remaining: int) -> bool:
     return bool(inner_y or inner_x)
 
 
-def _group(edges: npt.NDArray[np.int64], remaining: int, across: int) -> int:
-    """How many segments along one axis make a unit, given its length on the other axis."""
+def _group(edges: npt.NDArray[np.int64], remaining: int, across: int, most: int) -> int:
+    """How many segments along one axis make a unit, given its length on the other axis, and how long it may become."""
     count = len(edges) - 1
     step = int(np.diff(edges).max())
     whole = remaining // math.gcd(step, remaining)
-    group = whole if whole * step <= max(MAX_GROUP, remaining) else ceil_div(remaining, step)
+    group = whole if whole * step <= max(most, remaining) else ceil_div(remaining, step)
     # Groups of at least one network pixel: then no more than two units share a seam.
     least = ceil_div(remaining, step)
     wanted = ceil_div(UNIT_PIXELS, step * across)

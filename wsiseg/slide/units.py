@@ -95,7 +95,7 @@ class UnitWriter:
             for i in range(i0, i1):
                 for j in range(j0, j1):
                     src, y, x = self._segment(i, j, x0, x1, scratch, done)
-                    whole[y - y0 : y - y0 + src.shape[0], x - x0 : x - x0 + src.shape[1]] = src
+                    shrink(src, 1, whole[y - y0 : y - y0 + src.shape[0], x - x0 : x - x0 + src.shape[1]])
             self._place(whole, y0, x0)
         self._seams.unit_done(y0, y1, self._ring)
         if self._row_work:
