@@ -8,6 +8,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import parity_matrix
 import pytest
 
@@ -44,13 +45,27 @@ def test_kernels_compile_where_no_cache_can_be_written(monkeypatch: pytest.Monke
 
     njit = jit.numba.njit
 
-    def without_a_folder(signature: str | None, **options: Any) -> Any:
+    def without_a_folder(*arguments: Any, **options: Any) -> Any:  # numba itself calls it with arguments
         if options.get("cache"):
             raise RuntimeError("cannot cache function: no locator available")
-        return njit(signature, **options)
+        return njit(*arguments, **options)
 
     monkeypatch.setattr(jit.numba, "njit", without_a_folder)
     doubled = jit.kernel(lambda value: 2 * value)
     assert doubled(21) == 42
     halved = jit.kernel_for("int64(int64)")(lambda value: value // 2)
-    assert halved(84) == 42
+    assert [halved(84), halved(7)] == [42, 3]
+
+
+def test_a_kernel_with_a_signature_has_one_form() -> None:
+    from wsiseg_kernels.cpu import jit
+
+    first = jit.kernel_for("uint8(Array(uint8, 2, 'A', readonly=True))")(lambda pixels: pixels[0, 0])
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    windows = [
+        pixels[1:, 2:],
+        np.asfortranarray(pixels)[1:],
+        np.frombuffer(bytes(range(8)), np.uint8).reshape(2, 4),
+    ]
+    assert [first(w) for w in (pixels, *windows)] == [0, 6, 4, 0]
+    assert len(first.inner.signatures) == 1

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from wsiseg.slide.jpegscan import scan_state
 from wsiseg_kernels import cpu
 
 
@@ -37,6 +38,9 @@ def warm_kernels(classes: int = 1) -> None:
     ring, out = np.zeros((rows, rows, 3), np.uint8), np.zeros((tile, tile, 3), np.uint8)
     sums, band = np.zeros((classes, rows, rows), np.float32), np.zeros((classes, rows, rows), np.float32)
     cpu.shrink(ring, 2, ring[:2, :2].copy())
+    cpu.shrink(ring, 1, ring.copy())
+    stream = np.array([0xFF, 0xD9], np.uint8)
+    scan_state(stream, stream[:0], True, False, False)
     cpu.gather_tile(ring, -1, -1, rows, rows, 0, 0, 255, out)
     cpu.tissue_count(out, 1)
     cpu.accumulate(sums, np.ones((classes, tile, tile), np.float32), weights, 0, 0, rows)

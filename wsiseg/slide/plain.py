@@ -16,6 +16,7 @@ from wsiseg_kernels.cpu.jit import kernel, kernel_for
 from wsiseg_kernels.cpu.shrink import NARROW, ROOM, copy_block, shrink_block
 
 # ssize_t pread(int, void *, size_t, off_t) of the C library that every process has.
+_copy, _shrink = copy_block.inner, shrink_block.inner
 # Of half a second cache.
 PIECE_BYTES = 1 << 18
 
@@ -78,9 +79,9 @@ def _read(fd, end, offsets, counts, segments, place, buffer, ring, work):  # typ
             if not straight:
                 part = buffer[: (y1 - y0) * line].reshape(y1 - y0, wide, 3)[:, x0:x1]
                 if scale == 1:
-                    copy_block(part, out)
+                    _copy(part, out)
                 else:
-                    shrink_block(part, scale, out, work)
+                    _shrink(part, scale, out, work)
             done += n
     return number
 
