@@ -58,7 +58,7 @@ def main() -> None:
             print(rows[-1], flush=True)
     columns = ("slide", "peak MiB", "of the budget", "times the first", "seconds", "CPU s")
     notes = [
-        "the bundled model at scale 8; parent and worker together, each process's own peak (VmHWM) added up"
+        "the bundled model at its own scale, its kernels compiled before; parent and worker together, each process's own peak (VmHWM) added up"
     ]
     table = harness.facts(
         f"Peak memory of the process tree under --memory {args.memory}", columns, rows, notes

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from wsiseg.slide.jpegscan import scan_state
 from wsiseg_kernels import cpu
+from wsiseg_kernels.cpu.files import scan_state
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from wsiseg.geometry import Size
-from wsiseg.slide.jpegscan import CUT, GARBLED, OTHER_HEADERS, WHOLE, scan_state
 from wsiseg.slide.level import U8
+from wsiseg_kernels.cpu.files import CUT, GARBLED, OTHER_HEADERS, WHOLE, scan_state
 
 SCAN = {
     CUT: "its JPEG scan is cut: the end marker is missing",

@@ -20,7 +20,7 @@ from wsiseg.slide.pixels import alpha_kind, photometric_name
 from wsiseg.slide.rawfile import CappedReader, RawFile
 from wsiseg.slide.tifflayout import TiffLayout, join_planes, split_strips
 from wsiseg.slide.tiffpage import compression_name, page_layout
-from wsiseg.slide.tiffpages import base_page, brief, list_pages, unread_pages
+from wsiseg.slide.tiffpages import base_page, brief, forget_pages, list_pages, unread_pages
 from wsiseg.slide.tiffsource import TiffSource
 
 # tifffile reports oddities by logging; without a handler they would land on stderr in the middle of a progress line.
@@ -35,7 +35,11 @@ def open_tiff(file: RawFile, mpp: float | None) -> Opened:
     """
     try:
         with tifffile.TiffFile(cast(IO[bytes], CappedReader(file)), name=file.path, _multifile=False) as tiff:
-            return _open(file, tiff, mpp)
+            pages, warnings = list_pages(file, tiff)
+            try:
+                return _open(file, tiff, pages, warnings, mpp)
+            finally:
+                forget_pages(pages)
     except WsisegError:
         raise
     except RecursionError as error:
@@ -51,8 +55,7 @@ def open_tiff(file: RawFile, mpp: float | None) -> Opened:
         ) from error
 
 
-def _open(file: RawFile, tiff: Any, mpp: float | None) -> Opened:
-    pages, warnings = list_pages(file, tiff)
+def _open(file: RawFile, tiff: Any, pages: list[Any], warnings: list[str], mpp: float | None) -> Opened:
     base = base_page(file, tiff, pages, warnings)
     page = pages[base]
     layout = _channels(file, tiff, pages, base, warnings)
