@@ -69,3 +69,21 @@ def test_a_kernel_with_a_signature_has_one_form() -> None:
     ]
     assert [first(w) for w in (pixels, *windows)] == [0, 6, 4, 0]
     assert len(first.inner.signatures) == 1
+
+
+def test_kernels_that_others_call_keep_one_form() -> None:
+    # In a process of its own: what is compiled first must not matter.
+    code = """
+import numpy as np
+from wsiseg_kernels.cpu import files, shrink
+from wsiseg_kernels.cpu.shrink import copy_block, shrink_block
+files.read_plain._compile()
+block = np.zeros((4, 4, 3), np.uint8)
+for scale in (1, 2):
+    for src in (block, np.zeros((4, 8, 3), np.uint8)[:, 2:6], np.frombuffer(bytes(48), np.uint8).reshape(4, 4, 3)):
+        for out in (block[::scale].copy()[:, : 4 // scale], np.zeros((4 // scale, 4 // scale, 3), np.uint8)):
+            shrink(src, scale, out)
+print([len(k.inner.signatures) for k in (copy_block, shrink_block)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[1, 1]", done.stderr

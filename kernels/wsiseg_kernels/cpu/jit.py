@@ -24,7 +24,8 @@ class FixedKernel:
     Without a signature, arrays that lie whole, windows of them and read-only ones would each be compiled and loaded.
 
     Attributes:
-        inner: what other kernels call.
+        inner: what other kernels call, with just the types of the signature: a second form would leave numba in doubt
+            which one to take for a third.
     """
 
     def __init__(self, function: Callable[..., Any], signature: str) -> None:

@@ -43,13 +43,14 @@ def shrink(src: U8, scale: int, out: U8) -> None:
     """Exact mean of every scale x scale block; see `reference.shrink`.
 
     src uint8 [bh, bw, 3]; out uint8 [ceil(bh/scale), ceil(bw/scale), 3], may be a window of a ring. The three values of
-    a pixel and the pixels of a row lie side by side in `out`; a `src` of which that is not so is copied.
+    a pixel and the pixels of a row lie side by side in `out`; a `src` of which that is not so, or that is read-only, is
+    copied.
     """
     bh, bw = src.shape[0], src.shape[1]
     if out.shape[0] != -(-bh // scale) or out.shape[1] != -(-bw // scale):
         raise ValueError(f"a {bw} x {bh} block over {scale} does not give {out.shape[1]} x {out.shape[0]}")
-    if src.strides[1] != 3 or src.strides[2] != 1:
-        src = np.ascontiguousarray(src)
+    if src.strides[1] != 3 or src.strides[2] != 1 or not src.flags.writeable:
+        src = src.copy()
     if out.strides[1] != 3 or out.strides[2] != 1:
         raise ValueError(NOT_SIDE_BY_SIDE)
     if scale == 1:
@@ -132,7 +133,7 @@ def _means_narrow(sums, count, n, out, v):
         round_product(sums, last, half, inverse, out, v)
 
 
-@kernel_for("void(Array(uint8, 3, 'A', readonly=True), uint8[:, :, :])")
+@kernel_for("void(uint8[:, :, :], uint8[:, :, :])")
 def copy_block(src, out):
     length = src.shape[1] * 3
     for v in range(src.shape[0]):
@@ -148,7 +149,7 @@ def copy_block(src, out):
                     out[v, x, c] = src[v, x, c]
 
 
-@kernel_for("void(Array(uint8, 3, 'A', readonly=True), int64, uint8[:, :, :], uint16[:, ::1])")
+@kernel_for("void(uint8[:, :, :], int64, uint8[:, :, :], uint16[:, ::1])")
 def shrink_block(src, scale, out, work):
     """The blocks of all rows, for a scale of at most `NARROW`. work uint16 [2, 3 bw + ROOM]."""
     length = src.shape[1] * 3
