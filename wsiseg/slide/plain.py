@@ -12,7 +12,7 @@ from wsiseg.slide.tiffsource import TiffSource
 from wsiseg_kernels.cpu.files import read_plain
 from wsiseg_kernels.cpu.shrink import NARROW, ROOM
 
-# Of half a second cache.
+# Read at a time: it is to stay in a processor's second-level cache until it is shrunk.
 PIECE_BYTES = 1 << 18
 
 

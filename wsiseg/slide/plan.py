@@ -22,7 +22,7 @@ UNIT_PIXELS = 1 << 16
 # Tiles whose edges split no network pixel are decoded one by one, so several beside each other take no memory more.
 WIDE_PIXELS = 1 << 19
 # Segments are grouped to whole network rows (columns) as long as the group stays within this many pixels on that axis;
-# beside each other also further, as long as what is put together has no more pixels than a processor's second cache.
+# beside each other also further, as long as what is put together fits a processor's second-level cache (1 MiB).
 MAX_GROUP = 512
 WHOLE_PIXELS = 350_000
 

@@ -75,7 +75,7 @@ class TiffSource:
         layout = self.layout
         pixels = layout.segment.pixels
         stored = int(min(self._max_stored, max(0, int(layout.counts.max(initial=0)))))
-        # JPEG streams are copied once, to look for their markers.
+        # A JPEG stream is copied when its headers are read, or when a header has to be put before it.
         need = {"stored": stored * (2 if layout.compression == 7 else 1), "decoded": layout.segment_bytes()}
         need["rgb"] = pixels * 3  # what is missing or damaged is made white there, too
         if layout.samples != 3 or layout.planar or layout.bits != 8 or layout.compression == 33003:

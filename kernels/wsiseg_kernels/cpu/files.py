@@ -103,7 +103,7 @@ def read_plain(fd, end, offsets, counts, segments, place, buffer, ring, work):
     first, number, high, wide, least = segments
     x, a, b, row, col, scale = place
     line, rows = wide * 3, len(ring)
-    # Network rows that are read at a time: what is shrunk next is then in the processor's second cache.
+    # Network rows that are read at a time: what is shrunk next is then in the second-level cache.
     pieces = max(1, buffer.size // (line * scale))
     straight = scale == 1 and number == 1 and b - a == wide and ring.shape[1] == wide
     for k in range(number):

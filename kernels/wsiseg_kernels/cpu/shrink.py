@@ -135,6 +135,7 @@ def _means_narrow(sums, count, n, out, v):
 
 @kernel_for("void(uint8[:, :, :], uint8[:, :, :])")
 def copy_block(src, out):
+    """out[:] = src, both uint8 [h, w, 3] with the values of a row side by side."""
     length = src.shape[1] * 3
     for v in range(src.shape[0]):
         for i in range(0, length, LINE):
@@ -151,7 +152,9 @@ def copy_block(src, out):
 
 @kernel_for("void(uint8[:, :, :], int64, uint8[:, :, :], uint16[:, ::1])")
 def shrink_block(src, scale, out, work):
-    """The blocks of all rows, for a scale of at most `NARROW`. work uint16 [2, 3 bw + ROOM]."""
+    """As `shrink`, for a scale of 2 to `NARROW`: src uint8 [bh, bw, 3] and out uint8 [ceil(bh/scale), ceil(bw/scale), 3],
+    both with the values of a row side by side; work uint16 [2, 3 bw + ROOM], whatever it holds.
+    """
     length = src.shape[1] * 3
     whole = src.shape[1] // scale
     rest = src.shape[1] - whole * scale
