@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from wsiseg_kernels import cpu
-from wsiseg_kernels.cpu.files import scan_state
+from wsiseg_kernels.cpu.files import read_plain, scan_state
 
 
 @contextlib.contextmanager
@@ -41,6 +41,8 @@ def warm_kernels(classes: int = 1) -> None:
     cpu.shrink(ring, 1, ring.copy())
     stream = np.array([0xFF, 0xD9], np.uint8)
     scan_state(stream, stream[:0], True, False, False)
+    table, work = np.zeros(1, np.int64), np.zeros((2, 4), np.uint16)
+    read_plain(0, 0, table, table, (0, 0, 1, 1, 3), (0, 0, 1, 0, 0, 1), stream, ring, work)  # of no segment
     cpu.gather_tile(ring, -1, -1, rows, rows, 0, 0, 255, out)
     cpu.tissue_count(out, 1)
     cpu.accumulate(sums, np.ones((classes, tile, tile), np.float32), weights, 0, 0, rows)
